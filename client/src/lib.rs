@@ -1,0 +1,3 @@
+//! Rust SDK and the arca command.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The trusted service: keys, sessions, sealing, attested gRPC.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Threshold protocols without I/O: bytes in, bytes out.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The untrusted host: forwards bytes, stores sealed blobs, shows metrics.
+
+#![forbid(unsafe_code)]

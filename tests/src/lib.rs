@@ -1,0 +1,3 @@
+//! End-to-end tests, faults, vectors, fuzz targets.
+
+#![forbid(unsafe_code)]
