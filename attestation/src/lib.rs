@@ -1,3 +1,36 @@
-//! Evidence, the cluster manifest and the verifier of both; pure.
+//! Evidence, the cluster manifest and the verifier of both.
+//!
+//! Pure: no clock, no randomness, no files and no network. Time comes in as [`UnixMillis`], trust anchors as
+//! [`TrustAnchors`], reference values out of the [manifest].
+//!
+//! - [`verify_live`] appraises evidence that a peer has just made for this verifier's nonce and returns
+//!   [`Evidence`]; [`verify_archive`] appraises stored evidence at its own time and returns
+//!   [`ArchivedEvidence`]. Neither result can be made in any other way, or used for the other.
+//! - [`manifest`] holds the document that administrators sign: who the parties are and what code they may run.
+//! - [`binder`] says what evidence is bound to: one channel, or one answer.
+//!
+//! Terms are those of RFC 9334.
 
 #![forbid(unsafe_code)]
+
+mod anchors;
+mod authorization;
+pub mod binder;
+mod cbor;
+mod document;
+mod error;
+mod identity;
+pub mod manifest;
+mod path;
+mod tags;
+mod types;
+mod verify;
+
+pub use anchors::TrustAnchors;
+pub use authorization::SigningAuthorization;
+pub use error::{CborFault, CertificateFault, Error};
+pub use types::{ClusterKind, Measurements, TrustClass, UnixMillis};
+pub use verify::{
+    ArchiveExpected, ArchivedEvidence, Evidence, Expectation, Expected, Facts, Inspection,
+    LIVE_SKEW, inspect, verify_archive, verify_live,
+};

@@ -1,0 +1,20 @@
+//! Domain separation: every hash and signature of this crate has its own tag, and every field a length.
+
+use sha2::Digest;
+
+/// What goes into `user_data` of evidence that opens a channel.
+pub(crate) const CHANNEL_BINDER: &str = "arca/v1/channel-binder";
+/// What goes into `user_data` of evidence that answers a question outside the handshake.
+pub(crate) const EVIDENCE_STATEMENT: &str = "arca/v1/evidence-statement";
+/// What administrators sign.
+pub(crate) const MANIFEST_SIGNATURE: &str = "arca/v1/manifest-signature";
+/// What an initiator signs.
+pub(crate) const SIGNING_AUTHORIZATION: &str = "arca/v1/signing-authorization";
+
+/// Hashes each part after its length (8 bytes, big-endian), so that no two lists of parts collide.
+pub(crate) fn update_framed<D: Digest>(hash: &mut D, parts: &[&[u8]]) {
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+}
