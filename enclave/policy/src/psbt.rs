@@ -407,7 +407,7 @@ impl fmt::Display for BitcoinSpend {
         let lock_time = LockTime::from_consensus(self.lock_time);
         if lock_time != LockTime::ZERO && self.inputs.iter().any(|input| input.sequence != u32::MAX)
         {
-            writeln!(f, "  not valid before {lock_time}")?;
+            writeln!(f, "  valid only after {lock_time:#}")?;
         }
         write!(f, "  fee {} sat", self.fee)
     }

@@ -7,7 +7,7 @@ use crate::Scheme;
 #[non_exhaustive]
 pub enum Rejection {
     /// The payload is for another kind of key.
-    #[error("{payload} needs a {expected} key, and this key is {actual}")]
+    #[error("{payload} is signed with {expected}, and this is a key for {actual}")]
     SchemeMismatch {
         /// What the payload is.
         payload: &'static str,
