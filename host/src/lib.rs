@@ -1,3 +1,44 @@
-//! The untrusted host: forwards bytes, stores sealed blobs, shows metrics.
+//! The untrusted host of one party: forwards bytes between the network and its enclave, keeps the
+//! enclave's sealed blobs, shows metrics.
+//!
+//! ```text
+//! clients, peers ──TCP──▶ listen ──▶ enclave.sock        (inbound)
+//! peers ◀──TCP── dial by name ◀── dial.sock              (outbound)
+//! enclave ──gRPC──▶ storage.sock ──▶ one redb file
+//! operator ──HTTP──▶ /metrics, /healthz, /readyz
+//! ```
+//!
+//! Nothing here is trusted with a secret and nothing here is security: TLS ends inside the enclave,
+//! and what the storage returns counts for nothing until the enclave unsealed it. What this crate does
+//! owe is availability: it bounds what the network can take from the enclave, never loses a blob it
+//! acknowledged, and survives the restart of either side.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = arca_host::Config::load("host.toml".as_ref())?;
+//! let host = arca_host::Host::start(config).await?;
+//! println!("listening on {}", host.listen_address());
+//! host.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
+
+mod admission;
+mod config;
+mod dial;
+mod error;
+mod host;
+mod inbound;
+mod metrics;
+mod pages;
+mod pipe;
+mod sockets;
+mod stop;
+mod storage;
+
+pub use config::{Config, ConfigError, EXAMPLE, Limits, StorageConfig};
+pub use error::Error;
+pub use host::{Handle, Host};
+pub use sockets::{DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};

@@ -1,0 +1,205 @@
+//! Configuration: one TOML file per host, checked as a whole before anything starts.
+
+mod document;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::sockets::STORAGE_SOCKET;
+
+/// A configuration file with every field explained, its optional ones commented out at their defaults.
+pub const EXAMPLE: &str = include_str!("../host.toml");
+
+/// What a host needs to know. Read it with [`Config::load`]; the values are then within their bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of the party whose enclave this host serves.
+    pub party: String,
+    /// TCP address for clients and peers; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder of the three Unix sockets.
+    pub sockets: PathBuf,
+    /// Peers' addresses (`host:port`) by name.
+    pub peers: BTreeMap<String, String>,
+    /// Where blobs go.
+    pub storage: StorageConfig,
+    /// HTTP address of `/metrics`, `/healthz` and `/readyz`; none, no listener.
+    pub metrics: Option<SocketAddr>,
+    /// Bounds on what the network may take.
+    pub limits: Limits,
+}
+
+/// Where blobs go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// The redb file; made if there is none.
+    pub path: PathBuf,
+    /// Bytes of names and blobs beyond which puts are refused.
+    pub quota_bytes: u64,
+}
+
+/// Bounds on what the network may take. [`Limits::default`] is what an empty `[limits]` means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Inbound connections open at once.
+    pub max_connections: usize,
+    /// Inbound connections open at once from one IPv4 address or IPv6 /64.
+    pub max_connections_per_address: usize,
+    /// New inbound connections per second.
+    pub accepts_per_second: u32,
+    /// New inbound connections per second from one IPv4 address or IPv6 /64.
+    pub accepts_per_second_per_address: u32,
+    /// From connecting to the first byte.
+    pub first_byte: Duration,
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// Without a byte after one side has said that it is done.
+    pub half_closed: Duration,
+    /// Per connection and direction; none, no limit.
+    pub bytes_per_second: Option<u64>,
+    /// Outbound connections open at once.
+    pub max_dials: usize,
+    /// To resolve and connect to a peer.
+    pub dial: Duration,
+    /// At shutdown, for connections that are in use.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_connections_per_address: 256,
+            accepts_per_second: 200,
+            accepts_per_second_per_address: 100,
+            first_byte: Duration::from_secs(10),
+            idle: Duration::from_secs(900),
+            half_closed: Duration::from_secs(10),
+            bytes_per_second: None,
+            max_dials: 256,
+            dial: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a configuration is refused: where, what, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, from 1; none when the file could not be read.
+    pub line: Option<usize>,
+    /// Field with its section, such as `limits.idle_seconds`; empty when no single field is to blame.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        write!(f, ": {}. {}", self.problem, self.remedy)
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+            file: file.to_owned(),
+            line: None,
+            field: String::new(),
+            problem: format!("cannot be read: {error}"),
+            remedy: "`arca-host config example` prints a file to start from".to_owned(),
+        })?;
+        Self::from_toml(&text, file)
+    }
+
+    /// Checks a configuration that is already in memory; `file` is for messages only.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        document::read(text, file)
+    }
+}
+
+/// The configuration as TOML with every field in it.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limits {
+            max_connections,
+            max_connections_per_address,
+            accepts_per_second,
+            accepts_per_second_per_address,
+            first_byte,
+            idle,
+            half_closed,
+            bytes_per_second,
+            max_dials,
+            dial,
+            drain,
+        } = &self.limits;
+        writeln!(f, "party = {}", quoted(&self.party))?;
+        writeln!(f, "listen = \"{}\"", self.listen)?;
+        writeln!(f, "sockets = {}", quoted(&self.sockets.to_string_lossy()))?;
+        writeln!(f, "\n[peers]")?;
+        for (name, address) in &self.peers {
+            writeln!(f, "{name} = {}", quoted(address))?;
+        }
+        writeln!(f, "\n[storage]")?;
+        writeln!(f, "path = {}", quoted(&self.storage.path.to_string_lossy()))?;
+        writeln!(f, "quota_bytes = {}", self.storage.quota_bytes)?;
+        if let Some(metrics) = self.metrics {
+            writeln!(f, "\n[metrics]\nlisten = \"{metrics}\"")?;
+        }
+        writeln!(f, "\n[limits]")?;
+        writeln!(f, "max_connections = {max_connections}")?;
+        writeln!(
+            f,
+            "max_connections_per_address = {max_connections_per_address}"
+        )?;
+        writeln!(f, "accepts_per_second = {accepts_per_second}")?;
+        writeln!(
+            f,
+            "accepts_per_second_per_address = {accepts_per_second_per_address}"
+        )?;
+        writeln!(f, "first_byte_seconds = {}", first_byte.as_secs())?;
+        writeln!(f, "idle_seconds = {}", idle.as_secs())?;
+        writeln!(f, "half_closed_seconds = {}", half_closed.as_secs())?;
+        match bytes_per_second {
+            Some(bytes) => writeln!(f, "bytes_per_second = {bytes}")?,
+            None => writeln!(f, "# bytes_per_second: no limit")?,
+        }
+        writeln!(f, "max_dials = {max_dials}")?;
+        writeln!(f, "dial_seconds = {}", dial.as_secs())?;
+        writeln!(f, "drain_seconds = {}", drain.as_secs())
+    }
+}
+
+fn quoted(text: &str) -> toml::Value {
+    toml::Value::String(text.to_owned())
+}
+
+/// Longest path of a Unix socket on Linux (`sun_path` of unix(7), with its closing zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Longest folder of sockets for which every socket's path fits.
+const MAX_SOCKETS_FOLDER: usize = MAX_SOCKET_PATH - 1 - STORAGE_SOCKET.len();

@@ -1,0 +1,343 @@
+//! From the text of the file to a checked [`Config`], with the line of whatever is wrong.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Config, ConfigError, Limits, MAX_SOCKETS_FOLDER, StorageConfig};
+
+const DEFAULT_QUOTA: u64 = 1024 * 1024 * 1024;
+/// One buffer of the forwarder per second.
+const MIN_BYTES_PER_SECOND: u64 = 17 * 1024;
+const MAX_NAME: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    party: Option<Spanned<String>>,
+    listen: Option<Spanned<String>>,
+    sockets: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    peers: BTreeMap<Spanned<String>, Spanned<String>>,
+    storage: Option<Spanned<StorageTable>>,
+    metrics: Option<Spanned<MetricsTable>>,
+    #[serde(default)]
+    limits: LimitsTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageTable {
+    path: Option<Spanned<PathBuf>>,
+    quota_bytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricsTable {
+    listen: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    max_connections: Option<Spanned<u64>>,
+    max_connections_per_address: Option<Spanned<u64>>,
+    accepts_per_second: Option<Spanned<u64>>,
+    accepts_per_second_per_address: Option<Spanned<u64>>,
+    first_byte_seconds: Option<Spanned<u64>>,
+    idle_seconds: Option<Spanned<u64>>,
+    half_closed_seconds: Option<Spanned<u64>>,
+    bytes_per_second: Option<Spanned<u64>>,
+    max_dials: Option<Spanned<u64>>,
+    dial_seconds: Option<Spanned<u64>>,
+    drain_seconds: Option<Spanned<u64>>,
+}
+
+/// Parses and checks.
+pub(super) fn read(text: &str, file: &Path) -> Result<Config, ConfigError> {
+    let source = Source { text, file };
+    let document: Document = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+    let party = source.required("party", document.party, 0..0)?;
+    source.check_name("party", &party)?;
+    let party = party.into_inner();
+    let listen = source.required("listen", document.listen, 0..0)?;
+    let sockets = source.required("sockets", document.sockets, 0..0)?;
+    source.check_sockets(&sockets)?;
+    Ok(Config {
+        peers: source.peers(&party, document.peers)?,
+        party,
+        listen: source.address("listen", &listen)?,
+        sockets: sockets.into_inner(),
+        storage: source.storage(source.required("storage", document.storage, 0..0)?)?,
+        metrics: document
+            .metrics
+            .map(|metrics| source.metrics(metrics))
+            .transpose()?,
+        limits: source.limits(&document.limits)?,
+    })
+}
+
+/// The text, for finding lines, and the file's name.
+struct Source<'a> {
+    text: &'a str,
+    file: &'a Path,
+}
+
+impl Source<'_> {
+    fn peers(
+        &self,
+        party: &str,
+        peers: BTreeMap<Spanned<String>, Spanned<String>>,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut checked = BTreeMap::new();
+        for (name, address) in peers {
+            let field = format!("peers.{}", name.get_ref());
+            self.check_name(&field, &name)?;
+            if name.get_ref() == party {
+                return Err(self.wrong(&field, name.span(), "is this party itself".into()));
+            }
+            let host_and_port = address.get_ref().rsplit_once(':');
+            let valid = host_and_port.is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+            });
+            if !valid {
+                let problem = format!("{:?} is no host:port", address.get_ref());
+                return Err(self.wrong(&field, address.span(), problem));
+            }
+            checked.insert(name.into_inner(), address.into_inner());
+        }
+        Ok(checked)
+    }
+
+    fn storage(&self, table: Spanned<StorageTable>) -> Result<StorageConfig, ConfigError> {
+        let span = table.span();
+        let StorageTable { path, quota_bytes } = table.into_inner();
+        let path = self.required("storage.path", path, span)?;
+        if path.get_ref().file_name().is_none() {
+            return Err(self.wrong("storage.path", path.span(), "is no file".into()));
+        }
+        Ok(StorageConfig {
+            path: path.into_inner(),
+            quota_bytes: self
+                .number(
+                    "storage.quota_bytes",
+                    quota_bytes.as_ref(),
+                    1..=u64::MAX / 4,
+                )?
+                .unwrap_or(DEFAULT_QUOTA),
+        })
+    }
+
+    fn metrics(&self, table: Spanned<MetricsTable>) -> Result<SocketAddr, ConfigError> {
+        let span = table.span();
+        let listen = self.required("metrics.listen", table.into_inner().listen, span)?;
+        self.address("metrics.listen", &listen)
+    }
+
+    fn limits(&self, table: &LimitsTable) -> Result<Limits, ConfigError> {
+        const COUNT: RangeInclusive<u64> = 1..=1_000_000;
+        const SECONDS: RangeInclusive<u64> = 1..=86_400;
+        let default = Limits::default();
+        let count = |name: &str, value: &Option<Spanned<u64>>, default: usize| {
+            let value = self.number(name, value.as_ref(), COUNT)?;
+            Ok::<_, ConfigError>(value.map_or(default, |value| {
+                usize::try_from(value).unwrap_or(usize::MAX)
+            }))
+        };
+        let rate = |name: &str, value: &Option<Spanned<u64>>, default: u32| {
+            let value = self.number(name, value.as_ref(), COUNT)?;
+            Ok::<_, ConfigError>(
+                value.map_or(default, |value| u32::try_from(value).unwrap_or(u32::MAX)),
+            )
+        };
+        let seconds = |name: &str, value: &Option<Spanned<u64>>, default: Duration| {
+            let value = self.number(name, value.as_ref(), SECONDS)?;
+            Ok::<_, ConfigError>(value.map_or(default, Duration::from_secs))
+        };
+        Ok(Limits {
+            max_connections: count(
+                "limits.max_connections",
+                &table.max_connections,
+                default.max_connections,
+            )?,
+            max_connections_per_address: count(
+                "limits.max_connections_per_address",
+                &table.max_connections_per_address,
+                default.max_connections_per_address,
+            )?,
+            accepts_per_second: rate(
+                "limits.accepts_per_second",
+                &table.accepts_per_second,
+                default.accepts_per_second,
+            )?,
+            accepts_per_second_per_address: rate(
+                "limits.accepts_per_second_per_address",
+                &table.accepts_per_second_per_address,
+                default.accepts_per_second_per_address,
+            )?,
+            first_byte: seconds(
+                "limits.first_byte_seconds",
+                &table.first_byte_seconds,
+                default.first_byte,
+            )?,
+            idle: seconds("limits.idle_seconds", &table.idle_seconds, default.idle)?,
+            half_closed: seconds(
+                "limits.half_closed_seconds",
+                &table.half_closed_seconds,
+                default.half_closed,
+            )?,
+            bytes_per_second: self.number(
+                "limits.bytes_per_second",
+                table.bytes_per_second.as_ref(),
+                MIN_BYTES_PER_SECOND..=u64::MAX / 4,
+            )?,
+            max_dials: count("limits.max_dials", &table.max_dials, default.max_dials)?,
+            dial: seconds("limits.dial_seconds", &table.dial_seconds, default.dial)?,
+            drain: seconds("limits.drain_seconds", &table.drain_seconds, default.drain)?,
+        })
+    }
+
+    fn check_name(&self, field: &str, name: &Spanned<String>) -> Result<(), ConfigError> {
+        let text = name.get_ref();
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(allowed) {
+            let problem = format!("{text:?} is no name of a party");
+            return Err(self.wrong(field, name.span(), problem));
+        }
+        Ok(())
+    }
+
+    fn check_sockets(&self, sockets: &Spanned<PathBuf>) -> Result<(), ConfigError> {
+        let length = sockets.get_ref().as_os_str().len();
+        if length == 0 || length > MAX_SOCKETS_FOLDER {
+            let problem = format!("is {length} bytes long; 1 to {MAX_SOCKETS_FOLDER} are possible");
+            return Err(self.wrong("sockets", sockets.span(), problem));
+        }
+        Ok(())
+    }
+
+    fn address(&self, field: &str, text: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+        text.get_ref().parse().map_err(|_| {
+            self.wrong(
+                field,
+                text.span(),
+                format!("{:?} is no address:port", text.get_ref()),
+            )
+        })
+    }
+
+    fn number(
+        &self,
+        field: &str,
+        value: Option<&Spanned<u64>>,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ConfigError> {
+        let Some(value) = value else { return Ok(None) };
+        if range.contains(value.get_ref()) {
+            return Ok(Some(*value.get_ref()));
+        }
+        let (least, most) = range.into_inner();
+        let problem = format!("is {}; {least} to {most} are possible", value.get_ref());
+        Err(self.wrong(field, value.span(), problem))
+    }
+
+    fn required<T>(
+        &self,
+        field: &str,
+        value: Option<Spanned<T>>,
+        section: Range<usize>,
+    ) -> Result<Spanned<T>, ConfigError> {
+        value.ok_or_else(|| self.wrong(field, section, "is missing".into()))
+    }
+
+    /// What the TOML reader itself refuses: syntax, types, unknown and repeated fields.
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map_or(0, |span| span.start);
+        let field = self.field_at(at);
+        let problem = error.message().replace('\n', "; ");
+        self.wrong(&field, at..at, problem)
+    }
+
+    fn wrong(&self, field: &str, span: Range<usize>, problem: String) -> ConfigError {
+        ConfigError {
+            file: self.file.to_owned(),
+            line: Some(1 + self.before(span.start).matches('\n').count()),
+            field: field.to_owned(),
+            problem,
+            remedy: remedy(field).to_owned(),
+        }
+    }
+
+    /// Section and key of the line at an offset, as well as they can be told.
+    fn field_at(&self, offset: usize) -> String {
+        let before = self.before(offset);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self
+            .text
+            .get(line_start..)
+            .unwrap_or("")
+            .lines()
+            .next()
+            .unwrap_or("");
+        if let Some(section) = section_of(line) {
+            return section.to_owned();
+        }
+        let key = line.split_once('=').map_or("", |(key, _)| key).trim();
+        let section = before
+            .get(..line_start)
+            .unwrap_or("")
+            .lines()
+            .rev()
+            .find_map(section_of);
+        match section {
+            Some(section) if !key.is_empty() => format!("{section}.{key}"),
+            Some(section) => section.to_owned(),
+            None => key.to_owned(),
+        }
+    }
+
+    fn before(&self, offset: usize) -> &str {
+        self.text.get(..offset).unwrap_or(self.text)
+    }
+}
+
+fn section_of(line: &str) -> Option<&str> {
+    line.trim()
+        .strip_prefix('[')?
+        .split(']')
+        .next()
+        .map(str::trim)
+}
+
+/// What to write in a field.
+fn remedy(field: &str) -> &'static str {
+    match field {
+        "party" => {
+            "Write the party's name in the manifest, 1 to 64 of a-z, 0-9 and -: party = \"ceo\""
+        }
+        "listen" | "metrics.listen" => "Write an IP address and port: listen = \"127.0.0.1:7101\"",
+        "sockets" => {
+            "Write the path of a folder, short enough for a socket: sockets = \"/run/arca/ceo\""
+        }
+        "storage" => "Write a section [storage] with path = \"/var/lib/arca/ceo.redb\"",
+        "storage.path" => "Write the path of a file: path = \"/var/lib/arca/ceo.redb\"",
+        "storage.quota_bytes" => "Write a number of bytes: quota_bytes = 1073741824",
+        "limits.bytes_per_second" => "Write a number of bytes, or leave it out for no limit",
+        _ if field.starts_with("peers") => {
+            "Write one line for each other party: cto = \"cto.example.com:7101\""
+        }
+        _ if field.starts_with("limits.") && field.ends_with("_seconds") => {
+            "Write whole seconds, or leave it out for the default"
+        }
+        _ if field.starts_with("limits.") => {
+            "Write a whole number, or leave it out for the default"
+        }
+        _ => "`arca-host config example` prints a file with every field explained",
+    }
+}

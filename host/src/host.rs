@@ -1,0 +1,216 @@
+//! A whole host: starts every part, and stops them in the order in which nothing is lost.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinSet, spawn_blocking};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::dial::{self, Dialler};
+use crate::error::Error;
+use crate::inbound::{self, Inbound};
+use crate::metrics::Metrics;
+use crate::pages::Pages;
+use crate::sockets::{self, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
+use crate::stop::{Stopper, stop_signal};
+use crate::storage::{self, Store, Writer};
+
+/// How often recorded durations are folded into their buckets.
+const FOLD: Duration = Duration::from_secs(5);
+
+/// Starts hosts.
+#[derive(Debug)]
+pub struct Host;
+
+/// A running host. [`Handle::shutdown`] stops it in good order; dropping it cuts everything off, as a
+/// crash would.
+#[derive(Debug)]
+pub struct Handle {
+    listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+    dialler: Arc<Dialler>,
+    stop_forwarding: Stopper,
+    stop_storage: Stopper,
+    forwarding: JoinSet<&'static str>,
+    storing: JoinSet<&'static str>,
+    background: JoinSet<&'static str>,
+    store: Store,
+    writer: Writer,
+}
+
+impl Host {
+    /// Starts a host; when this returns it accepts connections. The enclave may come later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], when an address, a socket or the storage file cannot be used.
+    pub async fn start(config: Config) -> Result<Handle, Error> {
+        let peers: Vec<&str> = config.peers.keys().map(String::as_str).collect();
+        let metrics = Metrics::new(&config.party, &peers, config.storage.quota_bytes)?;
+        let metrics = Arc::new(metrics);
+        sockets::prepare_folder(&config.sockets)?;
+        let (store, writer) = open_storage(&config, &metrics).await?;
+        let storage_socket = sockets::listen(&config.sockets, STORAGE_SOCKET).await?;
+        let dial_socket = sockets::listen(&config.sockets, DIAL_SOCKET).await?;
+        let (pages_listener, metrics_listen) = match config.metrics {
+            Some(address) => {
+                let (listener, bound) = listen("metrics.listen", address).await?;
+                (Some(listener), Some(bound))
+            }
+            None => (None, None),
+        };
+        let (listener, listen) = listen("listen", config.listen).await?;
+
+        let enclave = config.sockets.join(ENCLAVE_SOCKET);
+        let (stop_forwarding, forwarding_stop) = stop_signal();
+        let (stop_storage, storage_stop) = stop_signal();
+        let inbound = Arc::new(Inbound {
+            enclave: enclave.clone(),
+            limits: config.limits.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let dialler = Arc::new(Dialler {
+            peers: RwLock::new(config.peers),
+            limits: config.limits,
+            metrics: Arc::clone(&metrics),
+        });
+
+        let mut storing = JoinSet::new();
+        let serving = storage::serve(
+            store.clone(),
+            Arc::clone(&metrics),
+            storage_socket,
+            storage_stop,
+        );
+        storing.spawn(named("the storage service", serving));
+        let mut forwarding = JoinSet::new();
+        let serving = inbound::serve(inbound, listener, forwarding_stop.clone());
+        forwarding.spawn(named("the inbound listener", serving));
+        let serving = dial::serve(Arc::clone(&dialler), dial_socket, forwarding_stop.clone());
+        forwarding.spawn(named("the dial listener", serving));
+        let mut background = JoinSet::new();
+        if let Some(listener) = pages_listener {
+            let pages = Pages::new(
+                Arc::clone(&metrics),
+                store.clone(),
+                enclave,
+                forwarding_stop,
+            );
+            background.spawn(named("the metrics listener", pages.serve(listener)));
+        }
+        background.spawn(named("the metrics upkeep", fold(metrics)));
+
+        let metrics_shown = metrics_listen.map(|address| address.to_string());
+        info!(
+            party = config.party, %listen, metrics = metrics_shown,
+            sockets = %config.sockets.display(), storage = %config.storage.path.display(),
+            "host is running"
+        );
+        Ok(Handle {
+            listen,
+            metrics_listen,
+            dialler,
+            stop_forwarding,
+            stop_storage,
+            forwarding,
+            storing,
+            background,
+            store,
+            writer,
+        })
+    }
+}
+
+impl Handle {
+    /// Where clients and peers connect.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_listen
+    }
+
+    /// Adds a peer or changes its address, for dials from now on.
+    pub fn set_peer(&self, name: &str, address: &str) {
+        let mut peers = self
+            .dialler
+            .peers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        peers.insert(name.to_owned(), address.to_owned());
+    }
+
+    /// Waits for a part to end by itself, which is a bug.
+    pub async fn ended(&mut self) -> Error {
+        let ended = tokio::select! {
+            Some(ended) = self.forwarding.join_next() => ended,
+            Some(ended) = self.storing.join_next() => ended,
+            Some(ended) = self.background.join_next() => ended,
+            else => return Error::Ended { part: "everything" },
+        };
+        Error::Ended {
+            part: ended.unwrap_or("a part that panicked"),
+        }
+    }
+
+    /// Stops in good order: no new connections; those in use get `limits.drain`; then the storage
+    /// finishes every put it accepted and closes its file. The enclave can store until the last moment.
+    pub async fn shutdown(mut self) {
+        info!("host is shutting down");
+        self.stop_forwarding.stop();
+        while self.forwarding.join_next().await.is_some() {}
+        self.stop_storage.stop();
+        while self.storing.join_next().await.is_some() {}
+        self.background.shutdown().await;
+        self.store.close();
+        let writer = self.writer;
+        if spawn_blocking(move || writer.join()).await.is_err() {
+            warn!("the storage writer did not end in order");
+        }
+        info!("host has stopped");
+    }
+}
+
+async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<(Store, Writer), Error> {
+    let storage = config.storage.clone();
+    let metrics = Arc::clone(metrics);
+    spawn_blocking(move || Store::open(&storage, metrics))
+        .await
+        .map_err(|error| Error::Storage {
+            path: config.storage.path.clone(),
+            problem: error.to_string(),
+            remedy: "If the file is damaged, restore it from a backup",
+        })?
+}
+
+async fn listen(
+    field: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), Error> {
+    let refuse = |source| Error::Listen {
+        field,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = listener.local_addr().map_err(refuse)?;
+    Ok((listener, bound))
+}
+
+async fn fold(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(FOLD);
+    loop {
+        ticks.tick().await;
+        metrics.fold();
+    }
+}
+
+async fn named(part: &'static str, running: impl Future<Output = ()>) -> &'static str {
+    running.await;
+    part
+}

@@ -1,0 +1,194 @@
+//! Storage of sealed blobs: one redb file, one writer that lets concurrent puts share a commit.
+//!
+//! A put returns when its transaction is durable. All puts that wait while one transaction commits go
+//! into the next together, so that throughput grows with load while a lone put waits for one commit only.
+
+mod engine;
+mod file;
+mod names;
+mod service;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::StorageConfig;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use engine::{Engine, Opener};
+pub(crate) use names::{BlobName, NameFragment};
+pub(crate) use service::serve;
+
+/// Largest blob, from `arca/v1/host.proto`.
+pub(crate) const MAX_BLOB: usize = 1024 * 1024;
+
+/// Puts that wait for the writer; a full queue holds the callers back, which bounds memory.
+const QUEUE: usize = 64;
+/// Puts in one transaction.
+const BATCH: usize = 256;
+/// Bytes after which a transaction takes no further put.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// The storage, shared by whoever needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    engine: Arc<Engine>,
+    writer: mpsc::Sender<Job>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub(crate) struct Writer(JoinHandle<()>);
+
+/// Why a blob is not stored or not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StorageError {
+    #[error(
+        "storage.quota_bytes is used up: {used} of {quota} bytes stored, {wanted} more wanted; \
+         raise storage.quota_bytes at the host"
+    )]
+    Quota { used: u64, wanted: u64, quota: u64 },
+    #[error("the host's disk is full ({0}); free space or move the storage file")]
+    Full(String),
+    #[error("the host's storage failed: {0}; see the host's log")]
+    Fault(String),
+    #[error("the host is shutting down")]
+    Stopped,
+}
+
+/// A put, or with nothing to put a probe whether commits succeed.
+#[derive(Debug)]
+struct Job {
+    put: Option<Put>,
+    done: oneshot::Sender<Result<(), StorageError>>,
+}
+
+#[derive(Debug)]
+struct Put {
+    name: BlobName,
+    blob: Vec<u8>,
+}
+
+impl Store {
+    /// Opens the storage file of the configuration, making it if there is none, and starts the writer.
+    /// Blocks, after a crash for as long as it takes to check the whole file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub(crate) fn open(
+        config: &StorageConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Writer), Error> {
+        let opener = file::opener(&config.path)?;
+        Self::open_with(opener, &config.path, config.quota_bytes, metrics)
+    }
+
+    fn open_with(
+        opener: Opener,
+        path: &Path,
+        quota_bytes: u64,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Writer), Error> {
+        let engine = Arc::new(Engine::open(opener, path, quota_bytes, metrics)?);
+        let (writer, jobs) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("storage-writer".into());
+        let running = Arc::clone(&engine);
+        let thread = thread
+            .spawn(move || write(&running, jobs))
+            .map_err(|error| Error::Storage {
+                path: path.to_owned(),
+                problem: format!("cannot start the writer thread: {error}"),
+                remedy: "Raise the account's limit on processes",
+            })?;
+        Ok((Self { engine, writer }, Writer(thread)))
+    }
+
+    /// Stores a blob. Durable when this returns; after an error it may or may not be there.
+    pub(crate) async fn put(&self, name: BlobName, blob: Vec<u8>) -> Result<(), StorageError> {
+        self.submit(Some(Put { name, blob })).await
+    }
+
+    pub(crate) async fn get(&self, name: BlobName) -> Result<Option<Vec<u8>>, StorageError> {
+        self.read(move |engine| engine.get(&name)).await
+    }
+
+    pub(crate) async fn list(
+        &self,
+        prefix: NameFragment,
+        after: NameFragment,
+        count: usize,
+    ) -> Result<Vec<String>, StorageError> {
+        self.read(move |engine| engine.list(&prefix, &after, count))
+            .await
+    }
+
+    /// Whether blobs can be read and written; after a failed write this tries one.
+    pub(crate) async fn usable(&self) -> Result<(), StorageError> {
+        if self.engine.last_write_failed() {
+            return self.submit(None).await;
+        }
+        self.read(Engine::probe).await
+    }
+
+    /// Brings the metric of the file's size up to date.
+    pub(crate) fn measure_file(&self) {
+        self.engine.measure_file();
+    }
+
+    async fn submit(&self, put: Option<Put>) -> Result<(), StorageError> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.writer.send(Job { put, done }).await;
+        sent.map_err(|_| StorageError::Stopped)?;
+        answer.await.map_err(|_| StorageError::Stopped)?
+    }
+
+    /// Runs a read off the runtime's threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Engine) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let engine = Arc::clone(&self.engine);
+        let read = tokio::task::spawn_blocking(move || read(&engine)).await;
+        read.map_err(|error| StorageError::Fault(error.to_string()))?
+    }
+
+    /// Lets go of the storage; the writer ends when everybody has.
+    pub(crate) fn close(self) {}
+}
+
+impl Writer {
+    /// Waits until everything accepted is written and the file is closed. Blocks.
+    pub(crate) fn join(self) {
+        // A panic of the writer was reported when it happened.
+        let _ = self.0.join();
+    }
+}
+
+/// The writer: takes what waits, commits it as one transaction, answers everybody.
+fn write(engine: &Engine, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.blocking_recv() {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Ok(next) = jobs.try_recv() else { break };
+            bytes += next.bytes();
+            batch.push(next);
+        }
+        let puts = batch.iter().map(|job| job.put.as_ref());
+        let results = engine.put_all(puts);
+        for (job, result) in batch.into_iter().zip(results) {
+            // A caller that stopped waiting does not need the answer.
+            let _ = job.done.send(result);
+        }
+    }
+    engine.close();
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        self.put.as_ref().map_or(0, |put| put.blob.len())
+    }
+}

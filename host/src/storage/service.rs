@@ -1,0 +1,166 @@
+//! `arca.v1.StorageService` on the enclave's socket.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arca_proto::v1::storage_service_server::{StorageService, StorageServiceServer};
+use arca_proto::v1::{
+    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
+    PutBlobResponse,
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use super::names::NameError;
+use super::{BlobName, MAX_BLOB, NameFragment, StorageError, Store};
+use crate::metrics::{Metrics, Operation};
+use crate::sockets::Socket;
+use crate::stop::Stop;
+
+/// Most names in a page, and the default.
+const MAX_PAGE: u32 = 1000;
+/// Room for a blob somewhat too large, so that it gets the answer that says so.
+const MAX_MESSAGE: usize = 2 * MAX_BLOB;
+/// Calls of one connection that are worked on at once.
+const CONCURRENT_CALLS: usize = 128;
+/// A put of the largest blob flows without waiting for window updates.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// For calls in progress when the host stops.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop, then finishes what is in progress.
+pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, stop: Stop) {
+    let Socket { listener, file } = socket;
+    let service = StorageServiceServer::new(Service { store, metrics })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let mut stopping = stop.clone();
+    let serving = tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(CONCURRENT_CALLS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .add_service(service)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            stopping.stopping().await;
+        });
+    let mut stopping = stop;
+    let finish = async {
+        stopping.stopping().await;
+        tokio::time::sleep(FINISH).await;
+    };
+    tokio::select! {
+        served = serving => match served {
+            Ok(()) => info!("storage service stopped"),
+            Err(error) => warn!(%error, "storage service ended"),
+        },
+        () = finish => warn!("storage calls still in progress were cut off"),
+    }
+    drop(file);
+}
+
+#[derive(Debug)]
+struct Service {
+    store: Store,
+    metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl StorageService for Service {
+    async fn put_blob(
+        &self,
+        request: Request<PutBlobRequest>,
+    ) -> Result<Response<PutBlobResponse>, Status> {
+        let PutBlobRequest { name, blob } = request.into_inner();
+        self.measured(Operation::Put, async {
+            let name = BlobName::try_from(name).map_err(|error| refused("name", error))?;
+            if blob.len() > MAX_BLOB {
+                return Err(Status::invalid_argument(format!(
+                    "blob is {} bytes long, the most is {MAX_BLOB}",
+                    blob.len()
+                )));
+            }
+            self.store.put(name, blob).await?;
+            Ok(PutBlobResponse {})
+        })
+        .await
+    }
+
+    async fn get_blob(
+        &self,
+        request: Request<GetBlobRequest>,
+    ) -> Result<Response<GetBlobResponse>, Status> {
+        let GetBlobRequest { name } = request.into_inner();
+        self.measured(Operation::Get, async {
+            let name = BlobName::try_from(name).map_err(|error| refused("name", error))?;
+            match self.store.get(name).await? {
+                Some(blob) => Ok(GetBlobResponse { blob }),
+                None => Err(Status::not_found("no blob of that name")),
+            }
+        })
+        .await
+    }
+
+    async fn list_blobs(
+        &self,
+        request: Request<ListBlobsRequest>,
+    ) -> Result<Response<ListBlobsResponse>, Status> {
+        let ListBlobsRequest {
+            prefix,
+            after,
+            page_size,
+        } = request.into_inner();
+        self.measured(Operation::List, async {
+            let prefix =
+                NameFragment::try_from(prefix).map_err(|error| refused("prefix", error))?;
+            let after = NameFragment::try_from(after).map_err(|error| refused("after", error))?;
+            let count = if page_size == 0 {
+                MAX_PAGE
+            } else {
+                page_size.min(MAX_PAGE)
+            };
+            let names = self.store.list(prefix, after, count as usize).await?;
+            Ok(ListBlobsResponse { names })
+        })
+        .await
+    }
+}
+
+impl Service {
+    async fn measured<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let since = Instant::now();
+        let result = call.await;
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(status) => match status.code() {
+                tonic::Code::InvalidArgument => "refused",
+                tonic::Code::NotFound => "not_found",
+                tonic::Code::ResourceExhausted => "full",
+                tonic::Code::Unavailable => "stopping",
+                _ => "fault",
+            },
+        };
+        self.metrics.stored(operation, outcome, since);
+        result.map(Response::new)
+    }
+}
+
+fn refused(field: &str, error: NameError) -> Status {
+    Status::invalid_argument(format!("{field} {error}"))
+}
+
+impl From<StorageError> for Status {
+    fn from(error: StorageError) -> Self {
+        let message = error.to_string();
+        match error {
+            StorageError::Quota { .. } | StorageError::Full(_) => Self::resource_exhausted(message),
+            StorageError::Fault(_) => Self::internal(message),
+            StorageError::Stopped => Self::unavailable(message),
+        }
+    }
+}
