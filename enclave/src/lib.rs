@@ -1,5 +1,41 @@
 //! The trusted service: keys, sessions, sealing, attested gRPC.
+//!
+//! [`serve`] runs it on a [`Platform`](platform::Platform), of which there is one crate each for the simulated
+//! platform, AWS Nitro and PKCS#11. Read in this order:
+//!
+//! - [`platform`]: what the hardware gives; [`server`]: how connections come in and links are kept.
+//! - [`core`]: which party this is, under which manifest, and its keys.
+//! - [`access`]: who may call what. [`grpc`]: the calls themselves.
+//! - [`keygen`], [`signing`], [`admission`], [`quorum`]: making keys and signatures, at the coordinator and at
+//!   the other parties.
+//! - [`network`], [`session`]: frames between enclaves, and one run of a protocol.
+//! - [`sealing`], [`state`], [`storage`], [`random`]: what is kept on the host, and where randomness comes from.
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod admission;
+mod core;
+mod error;
+mod grpc;
+mod key;
+mod keygen;
+mod names;
+mod network;
+mod operations;
 pub mod platform;
+mod quorum;
+mod random;
+pub mod sealing;
+mod server;
+mod session;
+mod signing;
+mod state;
+mod storage;
+mod stripes;
+mod tags;
+#[cfg(test)]
+mod test_platform;
+
+pub use error::{ERROR_DOMAIN, Error};
+pub use server::serve;

@@ -1,0 +1,140 @@
+//! What has to hold before this party lends its share to a signature, checked alike at every signer.
+
+use std::sync::Arc;
+
+use arca_attestation::{SigningAuthorization, manifest::Role};
+use arca_policy::{Intent, Payload, Rejection};
+use arca_proto::v1::{CreateSigningRequestRequest, SigningPayload, signing_payload};
+use p256::{
+    ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier},
+    pkcs8::DecodePublicKey,
+};
+use tonic::Code;
+
+use crate::{
+    core::{Core, Membership},
+    error::Error,
+    key::HeldKey,
+    names,
+};
+
+/// Longest time that a request may be signed in.
+const MAX_LIFETIME_MS: u64 = 60 * 60 * 1000;
+/// By how much two parties' clocks may differ.
+const CLOCK_SKEW_MS: u64 = 60 * 1000;
+
+/// A request that this party would sign.
+pub struct Admitted {
+    /// The key with this party's share.
+    pub held: Arc<HeldKey>,
+    /// What the payload does, as this party decoded it.
+    pub intent: Intent,
+    /// What the initiator signed.
+    pub digest: [u8; 32],
+}
+
+/// Checks a request for a signature: who asks, until when, for which key, and what it would do.
+///
+/// # Errors
+/// [`Error::Reject`] with the reason.
+///
+/// # Security
+/// The coordinator's word counts for nothing here. The initiator's own signature is verified under the key that
+/// *this* party's manifest gives it, and the payload is decoded here.
+pub async fn admit(
+    core: &Core,
+    membership: &Membership,
+    initiator: &str,
+    request: &CreateSigningRequestRequest,
+) -> Result<Admitted, Error> {
+    names::check_request_id(&request.request_id)?;
+    names::key_id(&request.key)?;
+    let (kind, payload) = payload(request.payload.as_ref())?;
+    let expire_ms = names::millis(request.expire_time.as_ref())
+        .ok_or_else(|| Error::invalid("INVALID_ARGUMENT", "expire_time: not a time after 1970"))?;
+    let now = core.platform.now().0;
+    if expire_ms <= now {
+        return Err(Error::reject(
+            Code::DeadlineExceeded,
+            "EXPIRED",
+            "expire_time: has passed",
+        ));
+    }
+    if expire_ms > now.saturating_add(MAX_LIFETIME_MS + CLOCK_SKEW_MS) {
+        return Err(Error::invalid(
+            "INVALID_ARGUMENT",
+            "expire_time: at most an hour from now",
+        ));
+    }
+
+    let unauthorized = |why: &str| {
+        let message = format!("{}: {why}", initiator.escape_default());
+        Error::reject(
+            Code::PermissionDenied,
+            "NOT_AUTHORIZED_BY_INITIATOR",
+            message,
+        )
+    };
+    let principal = membership
+        .manifest
+        .principal(initiator)
+        .filter(|principal| principal.roles.contains(&Role::Initiator))
+        .ok_or_else(|| unauthorized("the manifest names no such initiator"))?;
+    let digest = SigningAuthorization {
+        cluster: membership.manifest.cluster(),
+        initiator,
+        request_id: &request.request_id,
+        key: &request.key,
+        payload_kind: kind,
+        payload: payload_bytes(&payload),
+        expire_ms,
+    }
+    .digest();
+    let key = VerifyingKey::from_public_key_der(&principal.identity)
+        .map_err(|_| unauthorized("its key in the manifest is not a P-256 key"))?;
+    let signature = Signature::from_slice(&request.authorization)
+        .map_err(|_| unauthorized("authorization: 64 bytes, r and s"))?;
+    key.verify_prehash(&digest, &signature)
+        .map_err(|_| unauthorized("authorization: does not verify over this request"))?;
+
+    let held = core.key(&request.key).await?;
+    let intent = arca_policy::decode(&payload, &held.record.facts())
+        .map_err(|rejection| refused(&rejection))?;
+    Ok(Admitted {
+        held,
+        intent,
+        digest,
+    })
+}
+
+fn payload(payload: Option<&SigningPayload>) -> Result<(&'static str, Payload), Error> {
+    use signing_payload::Payload as Wire;
+    match payload.and_then(|payload| payload.payload.as_ref()) {
+        Some(Wire::Psbt(bytes)) => Ok(("psbt", Payload::Psbt(bytes.clone()))),
+        Some(Wire::SolanaMessage(bytes)) => {
+            Ok(("solana_message", Payload::SolanaMessage(bytes.clone())))
+        }
+        Some(Wire::Digest(bytes)) => <[u8; 32]>::try_from(bytes.as_slice())
+            .map(|digest| ("digest", Payload::Digest(digest)))
+            .map_err(|_| Error::invalid("INVALID_ARGUMENT", "payload.digest: 32 bytes")),
+        None => Err(Error::invalid(
+            "INVALID_ARGUMENT",
+            "payload: one of psbt, solana_message, digest",
+        )),
+    }
+}
+
+fn payload_bytes(payload: &Payload) -> &[u8] {
+    match payload {
+        Payload::Psbt(bytes) | Payload::SolanaMessage(bytes) => bytes,
+        Payload::Digest(digest) => digest,
+    }
+}
+
+fn refused(rejection: &Rejection) -> Error {
+    let code = match rejection {
+        Rejection::RawDigestNotAllowed => Code::PermissionDenied,
+        _ => Code::InvalidArgument,
+    };
+    Error::reject(code, rejection.reason(), rejection.to_string())
+}

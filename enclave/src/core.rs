@@ -1,0 +1,466 @@
+//! What every part of the service shares: platform, sealed state, membership, network.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arca_attestation::{
+    Expected,
+    binder::Statement,
+    manifest::{Manifest, SignedManifest},
+    verify_live,
+};
+use arca_channel::{Attester, AttesterError, Clock, Endpoint, Identity, Limits};
+use arca_proto::v1::{self as wire, SealedParty};
+use prost::Message as _;
+use rand_core::RngCore as _;
+use sha2::{Digest, Sha384};
+use tokio::sync::watch;
+use tonic::Code;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{
+    error::Error,
+    key::HeldKey,
+    network::Network,
+    operations::Operations,
+    platform::Platform,
+    random::Randomness,
+    signing::Requests,
+    state::{Owner, SealedState},
+};
+
+/// Name of the object that holds identity and manifest.
+const PARTY_OBJECT: &str = "party";
+/// Keys kept unsealed at a time.
+const KEYS_IN_MEMORY: usize = 4096;
+/// How long the answer to `Enroll` has to leave before its channel ends with the old manifest.
+const ENROLL_ANSWER: Duration = Duration::from_millis(100);
+
+/// Which party this enclave is, and under which manifest.
+#[derive(Debug)]
+pub struct Membership {
+    /// This party's name.
+    pub party: String,
+    /// The manifest in force.
+    pub manifest: Arc<Manifest>,
+    /// Goes into the header of everything sealed from now on.
+    pub owner: Owner,
+}
+
+/// The shared part of the service.
+pub struct Core {
+    /// The hardware.
+    pub platform: Arc<dyn Platform>,
+    /// Generators for sessions.
+    pub randomness: Arc<Randomness>,
+    /// Sealed objects.
+    pub state: SealedState,
+    /// This enclave's side of attested channels.
+    pub endpoint: Arc<Endpoint>,
+    /// Drawn at this start.
+    pub boot_id: [u8; 16],
+    /// Links and sessions.
+    pub network: Arc<Network>,
+    /// Long-running operations of this boot.
+    pub operations: Operations,
+    /// Signing requests that are being worked on.
+    pub requests: Requests,
+    membership: watch::Sender<Option<Arc<Membership>>>,
+    enrolling: tokio::sync::Mutex<()>,
+    hedge: Zeroizing<[u8; 32]>,
+    keys: Mutex<HashMap<String, Arc<HeldKey>>>,
+}
+
+impl Core {
+    /// Starts from what the host has stored, or as a new enclave that stands in no manifest.
+    ///
+    /// # Errors
+    /// When the host does not answer, when what it has does not unseal, or when the platform fails. A new
+    /// identity is made only when the host says that there is none.
+    pub async fn start(platform: Arc<dyn Platform>) -> Result<Arc<Self>, Error> {
+        let randomness = Arc::new(Randomness::new(&*platform)?);
+        let state = SealedState::new(Arc::clone(&platform), Arc::clone(&randomness));
+        let stored = state.read(&Owner::default(), PARTY_OBJECT).await?;
+        let (identity, hedge, manifest) = match stored {
+            Some(content) => restore(&content)?,
+            None => {
+                let mut rng = randomness.generator(&*platform)?;
+                let mut hedge = Zeroizing::new([0; 32]);
+                rng.fill_bytes(&mut hedge[..]);
+                (Identity::generate(&mut rng)?, hedge, None)
+            }
+        };
+        randomness.hedge(&hedge);
+        let mut boot_id = [0; 16];
+        randomness.generator(&*platform)?.fill_bytes(&mut boot_id);
+        let endpoint = Arc::new(Endpoint::enclave(
+            Arc::new(identity),
+            Arc::new(PlatformAttester(Arc::clone(&platform))),
+            boot_id,
+            platform.anchors().clone(),
+            Arc::new(PlatformClock(Arc::clone(&platform))),
+            Limits::default(),
+        )?);
+        let core = Arc::new(Self {
+            state,
+            randomness,
+            endpoint,
+            boot_id,
+            network: Arc::default(),
+            operations: Operations::default(),
+            requests: Requests::default(),
+            membership: watch::Sender::new(None),
+            enrolling: tokio::sync::Mutex::new(()),
+            hedge,
+            keys: Mutex::default(),
+            platform,
+        });
+        if let Some(manifest) = manifest {
+            core.take_manifest(Arc::new(manifest))?;
+        }
+        Ok(core)
+    }
+
+    /// Which party this is.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] before a manifest was accepted, and outside its validity.
+    pub fn membership(&self) -> Result<Arc<Membership>, Error> {
+        let membership = self.membership.borrow().clone().ok_or_else(|| {
+            Error::reject(
+                Code::FailedPrecondition,
+                "NOT_ENROLLED",
+                "this enclave is in no cluster yet; enrol it with a signed manifest (arca party enroll)",
+            )
+        })?;
+        let now = self.platform.now();
+        if now < membership.manifest.not_before() || now > membership.manifest.not_after() {
+            return Err(Error::reject(
+                Code::FailedPrecondition,
+                "MANIFEST_NOT_VALID",
+                format!(
+                    "manifest epoch {} is outside its validity; enrol a newer one, or see to the clock",
+                    membership.manifest.epoch()
+                ),
+            ));
+        }
+        Ok(membership)
+    }
+
+    /// Whether a manifest was accepted.
+    pub fn is_enrolled(&self) -> bool {
+        self.membership.borrow().is_some()
+    }
+
+    /// Changes when another manifest is accepted.
+    pub fn follow_membership(&self) -> watch::Receiver<Option<Arc<Membership>>> {
+        self.membership.subscribe()
+    }
+
+    /// Accepts a manifest: the first by its own quorum, a later one by that of the current administrators too.
+    ///
+    /// It is sealed and stored before this returns. Every channel under the previous one ends right after.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] with what is wrong with it; [`Error::Fault`] when it could not be stored.
+    pub async fn enroll(self: &Arc<Self>, signed: SignedManifest) -> Result<(String, u64), Error> {
+        let _one_at_a_time = self.enrolling.lock().await;
+        let now = self.platform.now();
+        let current = self.membership.borrow().clone();
+        let manifest = match &current {
+            None => signed.verify_first(now),
+            Some(current) => {
+                if <[u8; 48]>::from(Sha384::digest(&signed.bytes)) == current.manifest.digest() {
+                    return Ok((current.party.clone(), current.manifest.epoch()));
+                }
+                signed.verify_next(&current.manifest, now)
+            }
+        }
+        .map_err(|error| {
+            Error::reject(
+                Code::FailedPrecondition,
+                "MANIFEST_REFUSED",
+                error.to_string(),
+            )
+        })?;
+        let party = manifest.party_by_identity(self.endpoint.identity().spki()).ok_or_else(|| {
+            Error::reject(
+                Code::FailedPrecondition,
+                "MANIFEST_WITHOUT_THIS_PARTY",
+                "no party of this manifest has this enclave's identity key; an enclave that never enrolled \
+                 makes a new one at each start, so collect its evidence again",
+            )
+        })?;
+        self.check_own_measurement(&manifest, &party.name).await?;
+        let name = party.name.clone();
+        let epoch = manifest.epoch();
+        let mut sealed = SealedParty {
+            identity: self.endpoint.identity().to_scalar().to_vec(),
+            hedge: self.hedge.to_vec(),
+            manifest: Some(manifest_to_wire(&signed)),
+        };
+        let content = Zeroizing::new(sealed.encode_to_vec());
+        sealed.identity.zeroize();
+        sealed.hedge.zeroize();
+        self.state
+            .write(&Owner::default(), PARTY_OBJECT, 0, &content)
+            .await?;
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(ENROLL_ANSWER).await;
+            if let Err(error) = core.take_manifest(Arc::new(manifest)) {
+                tracing::error!(%error, "the manifest that was just stored cannot be used");
+            }
+        });
+        Ok((name, epoch))
+    }
+
+    /// Fresh evidence of this enclave over a caller's nonce.
+    ///
+    /// # Errors
+    /// When the platform fails.
+    pub async fn evidence(&self, nonce: &[u8]) -> Result<wire::GetEvidenceResponse, Error> {
+        let membership = self.membership()?;
+        let statement = Statement {
+            nonce,
+            cluster: membership.manifest.cluster(),
+            party: &membership.party,
+            boot_id: &self.boot_id,
+            manifest_epoch: membership.manifest.epoch(),
+        };
+        let identity = self.endpoint.identity().spki();
+        let evidence = self
+            .platform
+            .evidence(nonce, &statement.digest(), identity)
+            .await?;
+        Ok(wire::GetEvidenceResponse {
+            evidence,
+            cluster: membership.manifest.cluster().to_owned(),
+            party: membership.party.clone(),
+            boot_id: self.boot_id.to_vec(),
+            manifest_epoch: membership.manifest.epoch(),
+        })
+    }
+
+    /// The share that this party holds of a key. It is unsealed at the first use.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] when there is none; [`Error::Fault`] when it does not unseal.
+    pub async fn key(&self, name: &str) -> Result<Arc<HeldKey>, Error> {
+        if let Some(held) = self.keys().get(name) {
+            return Ok(Arc::clone(held));
+        }
+        let id = crate::names::key_id(name)?;
+        let membership = self.membership()?;
+        let content = self
+            .state
+            .read(&membership.owner, &key_object(id))
+            .await?
+            .ok_or_else(|| {
+                Error::not_found(
+                    "KEY_NOT_FOUND",
+                    format!(
+                        "{name}: no such key at {}; see `arca key list`",
+                        membership.party
+                    ),
+                )
+            })?;
+        let held = Arc::new(HeldKey::from_sealed(name, &content)?);
+        self.remember_key(Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// Seals and stores a key, then keeps it at hand.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] when it could not be stored; it is then not used either.
+    pub async fn store_key(&self, held: Arc<HeldKey>) -> Result<(), Error> {
+        let membership = self.membership()?;
+        let id = crate::names::key_id(&held.record.name)?;
+        let content = held.to_sealed()?;
+        self.state
+            .write(
+                &membership.owner,
+                &key_object(id),
+                held.record.epoch,
+                &content,
+            )
+            .await?;
+        self.remember_key(held);
+        Ok(())
+    }
+
+    fn take_manifest(&self, manifest: Arc<Manifest>) -> Result<(), Error> {
+        let party = manifest
+            .party_by_identity(self.endpoint.identity().spki())
+            .ok_or(Error::Bug(
+                "a manifest was accepted that does not name this party",
+            ))?
+            .name
+            .clone();
+        self.endpoint.set_manifest(Arc::clone(&manifest))?;
+        let owner = Owner {
+            cluster: manifest.cluster().to_owned(),
+            party: party.clone(),
+            manifest_digest: Some(manifest.digest()),
+        };
+        tracing::info!(
+            cluster = manifest.cluster(),
+            party,
+            epoch = manifest.epoch(),
+            "enrolled"
+        );
+        self.membership.send_replace(Some(Arc::new(Membership {
+            party,
+            manifest,
+            owner,
+        })));
+        Ok(())
+    }
+
+    /// Refuses a manifest under which this enclave's own peers would refuse it.
+    async fn check_own_measurement(&self, manifest: &Manifest, party: &str) -> Result<(), Error> {
+        let mut nonce = [0; 32];
+        self.randomness
+            .generator(&*self.platform)?
+            .fill_bytes(&mut nonce);
+        let identity = self.endpoint.identity().spki();
+        let document = self.platform.evidence(&nonce, &nonce, identity).await?;
+        let expected = Expected {
+            measurements: manifest.reference_values(party),
+            nonce: &nonce,
+            public_key: identity,
+            user_data: &nonce,
+        };
+        verify_live(
+            &document,
+            self.platform.anchors(),
+            &expected,
+            self.platform.now(),
+        )
+        .map_err(|error| {
+            Error::reject(
+                Code::FailedPrecondition,
+                "MANIFEST_REFUSES_THIS_ENCLAVE",
+                format!("under this manifest {party} could not prove itself: {error}"),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn remember_key(&self, held: Arc<HeldKey>) {
+        let mut keys = self.keys();
+        if keys.len() >= KEYS_IN_MEMORY
+            && !keys.contains_key(&held.record.name)
+            && let Some(any) = keys.keys().next().cloned()
+        {
+            keys.remove(&any);
+        }
+        keys.insert(held.record.name.clone(), held);
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<HeldKey>>> {
+        self.keys
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Name under which the host files a key.
+pub fn key_object(id: &str) -> String {
+    format!("key/{id}")
+}
+
+type Restored = (Identity, Zeroizing<[u8; 32]>, Option<Manifest>);
+
+fn restore(content: &[u8]) -> Result<Restored, Error> {
+    let fault = |what: &str| Error::Fault {
+        reason: "SEALED_BLOB_MALFORMED",
+        message: format!("{PARTY_OBJECT}: {what}"),
+    };
+    let sealed = SealedParty::decode(content).map_err(|_| fault("not a sealed party"))?;
+    let identity = Zeroizing::new(sealed.identity);
+    let hedge = Zeroizing::new(sealed.hedge);
+    let scalar = <[u8; 32]>::try_from(identity.as_slice()).map_err(|_| fault("no identity key"))?;
+    let hedge = <[u8; 32]>::try_from(hedge.as_slice()).map_err(|_| fault("no hedge"))?;
+    let signed = sealed.manifest.ok_or_else(|| fault("no manifest"))?;
+    let manifest = manifest_from_wire(signed)?
+        .verify_stored()
+        .map_err(|error| fault(&format!("its manifest does not verify: {error}")))?;
+    Ok((
+        Identity::from_scalar(&Zeroizing::new(scalar))?,
+        Zeroizing::new(hedge),
+        Some(manifest),
+    ))
+}
+
+/// A signed manifest off the wire; nothing of it is verified yet.
+///
+/// # Errors
+/// [`Error::Reject`] when a key or signature has the wrong length.
+pub fn manifest_from_wire(signed: wire::SignedManifest) -> Result<SignedManifest, Error> {
+    let invalid =
+        |field| Error::invalid("INVALID_ARGUMENT", format!("manifest.signatures.{field}"));
+    let signatures = signed
+        .signatures
+        .into_iter()
+        .map(|signature| {
+            Ok((
+                signature
+                    .administrator
+                    .try_into()
+                    .map_err(|_| invalid("administrator: 32 bytes"))?,
+                signature
+                    .signature
+                    .try_into()
+                    .map_err(|_| invalid("signature: 64 bytes"))?,
+            ))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(SignedManifest {
+        bytes: signed.manifest,
+        signatures,
+    })
+}
+
+fn manifest_to_wire(signed: &SignedManifest) -> wire::SignedManifest {
+    wire::SignedManifest {
+        manifest: signed.bytes.clone(),
+        signatures: signed
+            .signatures
+            .iter()
+            .map(|(administrator, signature)| wire::ManifestSignature {
+                administrator: administrator.to_vec(),
+                signature: signature.to_vec(),
+            })
+            .collect(),
+    }
+}
+
+struct PlatformAttester(Arc<dyn Platform>);
+
+#[tonic::async_trait]
+impl Attester for PlatformAttester {
+    async fn evidence(
+        &self,
+        nonce: &[u8],
+        user_data: &[u8],
+        public_key: &[u8],
+    ) -> Result<Vec<u8>, AttesterError> {
+        self.0
+            .evidence(nonce, user_data, public_key)
+            .await
+            .map_err(|error| AttesterError(error.to_string()))
+    }
+}
+
+struct PlatformClock(Arc<dyn Platform>);
+
+impl Clock for PlatformClock {
+    fn now(&self) -> arca_attestation::UnixMillis {
+        self.0.now()
+    }
+}

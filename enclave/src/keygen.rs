@@ -1,0 +1,429 @@
+//! Making a key: the coordinator's side and every other party's.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arca_proto::v1::{
+    CreateKeyRequest, GenerateKey, Key, OpenSession, Operation, SealedKeyRequest,
+    open_session::Task, operation::Result as Outcome,
+};
+use arca_threshold::{DkgParams, Participant, SessionId, dkg};
+use prost::Message as _;
+use rand_core::RngCore as _;
+use tonic::Code;
+
+use crate::{
+    core::{Core, Membership},
+    error::Error,
+    key::{HeldKey, KeyRecord},
+    names,
+    network::{Opening, SessionKey},
+    operations::{Begun, Running, other_body},
+    session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
+    tags,
+};
+
+/// How long a key generation may take: several rounds, and two durable writes at each party.
+const KEY_GENERATION: Duration = Duration::from_secs(30);
+/// How long to wait for parties that are just connecting.
+const GATHER: Duration = Duration::from_secs(10);
+
+/// Begins a key generation that `administrator` asked for, or finds the one it asked for before.
+///
+/// # Errors
+/// [`Error::Reject`] naming the field that is wrong.
+pub async fn create(
+    core: &Arc<Core>,
+    administrator: &str,
+    request: CreateKeyRequest,
+) -> Result<Operation, Error> {
+    let membership = core.membership()?;
+    names::check_request_id(&request.request_id)?;
+    let mut session = SessionKey::default();
+    core.randomness
+        .generator(&*core.platform)?
+        .fill_bytes(&mut session);
+    let id = key_id_of(&session);
+    let record = draft(core, &membership, &id, &request)?;
+
+    let body = names::tagged_digest(
+        tags::KEY_REQUEST_BODY,
+        &[
+            &request.scheme.to_be_bytes(),
+            &request.threshold.to_be_bytes(),
+            &[u8::from(request.allow_raw_digest)],
+            request.display_name.as_bytes(),
+            request.parties.join(",").as_bytes(),
+        ],
+    );
+    let request_object = format!(
+        "request/{}",
+        names::derived_id(
+            tags::KEY_REQUEST_ID,
+            &[
+                membership.manifest.cluster().as_bytes(),
+                administrator.as_bytes(),
+                request.request_id.as_bytes(),
+            ],
+        )
+    );
+    if let Some(done) = made_before(core, &membership, &request_object, &body).await? {
+        return Ok(done);
+    }
+    let name = format!("{}{id}", names::OPERATIONS);
+    match core.operations.begin(&request_object, body, &name)? {
+        Begun::Known(operation) => Ok(operation),
+        Begun::New(running, operation) => {
+            let core = Arc::clone(core);
+            tokio::spawn(async move {
+                coordinate(
+                    core,
+                    membership,
+                    session,
+                    record,
+                    request_object,
+                    body,
+                    running,
+                )
+                .await;
+            });
+            Ok(operation)
+        }
+    }
+}
+
+/// An operation by name: of this boot, or told from what it made.
+///
+/// # Errors
+/// [`Error::Reject`] when nothing is known of it.
+pub async fn operation(core: &Core, name: &str) -> Result<Operation, Error> {
+    let id = names::operation_id(name)?;
+    if let Some(operation) = core.operations.get(name) {
+        return Ok(operation.borrow().clone());
+    }
+    let held = match core.key(&format!("{}{id}", names::KEYS)).await {
+        Err(Error::Reject {
+            code: Code::NotFound,
+            ..
+        }) => None,
+        other => Some(other?),
+    };
+    match held {
+        Some(held) if held.record.enabled => Ok(finished(name, &held.record)),
+        Some(_) | None => Err(Error::not_found(
+            "OPERATION_NOT_FOUND",
+            format!(
+                "{name}: not known at this party, or interrupted by a restart; ask again under the same request_id"
+            ),
+        )),
+    }
+}
+
+/// Takes part in a key generation that a peer coordinates.
+pub async fn participate(core: Arc<Core>, opening: Opening, task: GenerateKey) {
+    let from = opening.from.clone();
+    match join(&core, opening, task).await {
+        Ok(held) => {
+            tracing::info!(
+                key = held.record.name,
+                coordinator = from,
+                "holds a share of a new key"
+            );
+        }
+        Err(ended) => {
+            tracing::warn!(coordinator = from, error = %ended.error, "a key generation failed");
+        }
+    }
+}
+
+/// Turns a request into the record of the key to make.
+fn draft(
+    core: &Core,
+    membership: &Membership,
+    id: &str,
+    request: &CreateKeyRequest,
+) -> Result<KeyRecord, Error> {
+    let mut parties = request.parties.clone();
+    if parties.is_empty() {
+        parties = membership
+            .manifest
+            .parties()
+            .iter()
+            .map(|party| party.name.clone())
+            .collect();
+    }
+    let record = KeyRecord::from_wire(Key {
+        name: format!("{}{id}", names::KEYS),
+        display_name: request.display_name.clone(),
+        scheme: request.scheme,
+        threshold: request.threshold,
+        parties,
+        epoch: 1,
+        create_time: Some(names::timestamp(core.platform.now().0)),
+        allow_raw_digest: request.allow_raw_digest,
+        ..Key::default()
+    })?;
+    check_parties(membership, &record)?;
+    Ok(record)
+}
+
+fn check_parties(membership: &Membership, record: &KeyRecord) -> Result<(), Error> {
+    for party in &record.parties {
+        if membership.manifest.party(party).is_none() {
+            return Err(Error::invalid(
+                "UNKNOWN_PARTY",
+                format!(
+                    "parties: the manifest has no party {}",
+                    party.escape_default()
+                ),
+            ));
+        }
+    }
+    if record.index_of(&membership.party).is_none() {
+        return Err(Error::invalid(
+            "NOT_A_PARTY_OF_THE_KEY",
+            format!(
+                "parties: {} coordinates and has to hold a share; ask one of the key's parties",
+                membership.party
+            ),
+        ));
+    }
+    Ok(())
+}
+
+async fn made_before(
+    core: &Core,
+    membership: &Membership,
+    request_object: &str,
+    body: &[u8; 32],
+) -> Result<Option<Operation>, Error> {
+    let Some(content) = core.state.read(&membership.owner, request_object).await? else {
+        return Ok(None);
+    };
+    let made = SealedKeyRequest::decode(content.as_slice())
+        .map_err(|_| Error::Bug("a sealed key request does not decode"))?;
+    if made.body_digest != body {
+        return Err(other_body());
+    }
+    let held = core.key(&made.key).await?;
+    let id = names::key_id(&made.key)?;
+    Ok(Some(finished(
+        &format!("{}{id}", names::OPERATIONS),
+        &held.record,
+    )))
+}
+
+async fn coordinate(
+    core: Arc<Core>,
+    membership: Arc<Membership>,
+    session: SessionKey,
+    record: KeyRecord,
+    request_object: String,
+    body: [u8; 32],
+    running: Running,
+) {
+    let name = record.name.clone();
+    let outcome = async {
+        let held = generate(&core, &membership, session, record)
+            .await
+            .map_err(|ended| ended.error)?;
+        let made = SealedKeyRequest {
+            body_digest: body.to_vec(),
+            key: held.record.name.clone(),
+        };
+        core.state
+            .write(&membership.owner, &request_object, 0, &made.encode_to_vec())
+            .await?;
+        Ok(held)
+    }
+    .await;
+    match &outcome {
+        Ok(_) => tracing::info!(key = name, "made a key"),
+        Err(error) => tracing::warn!(key = name, %error, "a key generation failed"),
+    }
+    running.finish(outcome.map(|held: Arc<HeldKey>| any(&held.record)));
+}
+
+async fn generate(
+    core: &Arc<Core>,
+    membership: &Membership,
+    session: SessionKey,
+    record: KeyRecord,
+) -> Result<Arc<HeldKey>, Ended> {
+    let others: Vec<String> = record
+        .parties
+        .iter()
+        .filter(|party| **party != membership.party)
+        .cloned()
+        .collect();
+    core.network.wait_for(&others, others.len(), GATHER).await?;
+    let frames = core
+        .network
+        .open(session, &membership.party, &record.parties)?;
+    let mut run = Session::new(
+        Arc::clone(&core.network),
+        roster(&record, session, &membership.party, KEY_GENERATION),
+        frames,
+    );
+    run.open(&OpenSession {
+        version: PEER_PROTOCOL,
+        participants: record.parties.clone(),
+        timeout_ms: u32::try_from(KEY_GENERATION.as_millis()).unwrap_or(u32::MAX),
+        task: Some(Task::GenerateKey(GenerateKey {
+            key: Some(record.to_wire()),
+        })),
+    })?;
+    run_dkg(core, membership, session, record, run).await
+}
+
+async fn join(
+    core: &Arc<Core>,
+    opening: Opening,
+    task: GenerateKey,
+) -> Result<Arc<HeldKey>, Ended> {
+    let checked = async {
+        let membership = core.membership()?;
+        let session = SessionKey::try_from(opening.frame.session.as_slice())
+            .map_err(|_| Error::Bug("a session without an id was routed"))?;
+        let record = KeyRecord::from_wire(task.key.unwrap_or_default())?;
+        check_parties(&membership, &record)?;
+        if record.index_of(&opening.from).is_none() {
+            return Err(Error::invalid(
+                "NOT_A_PARTY_OF_THE_KEY",
+                "the coordinator holds no share",
+            ));
+        }
+        // The name follows from the session, and a session id is good for one session: no key is ever made
+        // in the place of another.
+        let expected = format!("{}{}", names::KEYS, key_id_of(&session));
+        let open = opening.participants();
+        if record.name != expected || record.enabled || record.epoch != 1 || open != record.parties
+        {
+            return Err(Error::invalid(
+                "INVALID_OPENING",
+                "the opening contradicts itself",
+            ));
+        }
+        match core.key(&record.name).await {
+            Err(Error::Reject {
+                code: Code::NotFound,
+                ..
+            }) => Ok((membership, session, record)),
+            Err(other) => Err(other),
+            Ok(_) => Err(Error::reject(
+                Code::AlreadyExists,
+                "KEY_EXISTS",
+                "that key exists",
+            )),
+        }
+    };
+    let (membership, session, record) = match checked.await {
+        Ok(checked) => checked,
+        Err(error) => {
+            opening.refuse(&core.network, &error);
+            return Err(error.into());
+        }
+    };
+    let timeout = opening.timeout().min(MAX_SESSION);
+    let run = Session::new(
+        Arc::clone(&core.network),
+        roster(&record, session, &membership.party, timeout),
+        opening.inbox,
+    );
+    run_dkg(core, &membership, session, record, run).await
+}
+
+/// The protocol itself, the same at every party: generate, store, learn that all have stored, enable.
+async fn run_dkg(
+    core: &Arc<Core>,
+    membership: &Membership,
+    session: SessionKey,
+    record: KeyRecord,
+    mut run: Session,
+) -> Result<Arc<HeldKey>, Ended> {
+    let me = record
+        .index_of(&membership.party)
+        .ok_or(Error::Bug("not a party of this key"))?;
+    let mut rng = core
+        .randomness
+        .generator(&*core.platform)
+        .map_err(Error::from)?;
+    let params = DkgParams {
+        scheme: record.scheme,
+        session: SessionId::new(session),
+        context: record.context(),
+        me,
+        participants: participants(&record).into_keys().collect(),
+        threshold: record.threshold,
+    };
+    let package = run.run(dkg(params, &mut rng), &mut rng).await?;
+    let digest = package.public_key_package_digest();
+    let mut record = record;
+    record.public_key = package.public_key();
+    let held = Arc::new(HeldKey {
+        record,
+        package: Arc::new(package),
+    });
+    if let Err(error) = core.store_key(Arc::clone(&held)).await {
+        run.abort(&error);
+        return Err(error.into());
+    }
+    run.confirm_stored(digest).await?;
+    Ok(enable(core, &held).await?)
+}
+
+/// Records that every party holds its share.
+///
+/// # Errors
+/// [`Error::Fault`] when it could not be stored.
+pub async fn enable(core: &Core, held: &Arc<HeldKey>) -> Result<Arc<HeldKey>, Error> {
+    if held.record.enabled {
+        return Ok(Arc::clone(held));
+    }
+    let record = KeyRecord {
+        enabled: true,
+        ..held.record.clone()
+    };
+    let held = Arc::new(HeldKey {
+        record,
+        package: Arc::clone(&held.package),
+    });
+    core.store_key(Arc::clone(&held)).await?;
+    Ok(held)
+}
+
+fn key_id_of(session: &SessionKey) -> String {
+    names::derived_id(tags::KEY_ID, &[session])
+}
+
+fn participants(record: &KeyRecord) -> BTreeMap<Participant, String> {
+    record
+        .parties
+        .iter()
+        .filter_map(|party| Some((record.index_of(party)?, party.clone())))
+        .collect()
+}
+
+fn roster(record: &KeyRecord, id: SessionKey, me: &str, timeout: Duration) -> Roster {
+    Roster {
+        id,
+        me: me.to_owned(),
+        key_epoch: record.epoch,
+        participants: participants(record),
+        timeout,
+    }
+}
+
+fn finished(name: &str, record: &KeyRecord) -> Operation {
+    Operation {
+        name: name.to_owned(),
+        done: true,
+        result: Some(Outcome::Response(any(record))),
+    }
+}
+
+fn any(record: &KeyRecord) -> prost_types::Any {
+    prost_types::Any {
+        type_url: "type.googleapis.com/arca.v1.Key".to_owned(),
+        value: record.to_wire().encode_to_vec(),
+    }
+}

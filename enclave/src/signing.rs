@@ -1,0 +1,446 @@
+//! Signing requests at their coordinator: admitted, stored, worked on until they end, watched meanwhile.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use arca_proto::v1::{
+    CreateSigningRequestRequest, SealedSigningRequest, SigningRequest,
+    signing_request::{Failure, State},
+};
+use prost::Message as _;
+use tokio::sync::{Semaphore, watch};
+use tonic::Code;
+
+use crate::{
+    admission::{Admitted, admit},
+    core::{Core, Membership},
+    error::Error,
+    names,
+    operations::other_body,
+    quorum::{self, Signed},
+    stripes::Stripes,
+    tags,
+};
+
+/// Requests that are worked on at the same time; more wait in QUEUED.
+const CONCURRENT: usize = 128;
+/// Requests that are open at a coordinator, waiting ones included.
+const OPEN: usize = 8192;
+/// Times that a request is tried, with fresh nonces each time.
+const ATTEMPTS: u32 = 16;
+/// How long admission waits for parties that are just connecting.
+const GATHER: Duration = Duration::from_secs(5);
+/// How long to wait, at most, before trying again when no peer came or went.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The requests that this coordinator is working on.
+pub struct Requests {
+    open: Mutex<HashMap<String, watch::Receiver<SigningRequest>>>,
+    places: Semaphore,
+    creating: Stripes,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            places: Semaphore::new(CONCURRENT),
+            creating: Stripes::default(),
+        }
+    }
+}
+
+/// Admits a request, stores it, and starts on it; or finds the one made before under the same id.
+///
+/// # Errors
+/// [`Error::Reject`] when it is refused, and then nothing is stored; [`Error::Unavailable`] when too few parties
+/// are connected; [`Error::Fault`] when it could not be stored.
+pub async fn create(
+    core: &Arc<Core>,
+    initiator: &str,
+    request: CreateSigningRequestRequest,
+) -> Result<SigningRequest, Error> {
+    let membership = core.membership()?;
+    let admitted = admit(core, &membership, initiator, &request).await?;
+    let id = names::derived_id(
+        tags::SIGNING_REQUEST_ID,
+        &[
+            membership.manifest.cluster().as_bytes(),
+            initiator.as_bytes(),
+            request.request_id.as_bytes(),
+        ],
+    );
+    let name = format!("{}{id}", names::SIGNING_REQUESTS);
+    let _one_at_a_time = core.requests.creating.lock(&name).await;
+
+    if let Some(known) = find(core, &membership, &name).await? {
+        let same = known.request.key == request.key && known.request.payload == request.payload;
+        return if same {
+            Ok(resume(core, known))
+        } else {
+            Err(other_body())
+        };
+    }
+    if core.requests.open().len() >= OPEN {
+        return Err(Error::reject(
+            Code::ResourceExhausted,
+            "TOO_MANY_OPEN_REQUESTS",
+            format!(
+                "{} has {OPEN} open signing requests; try again later",
+                membership.party
+            ),
+        ));
+    }
+    let record = &admitted.held.record;
+    let others: Vec<String> = record
+        .parties
+        .iter()
+        .filter(|party| **party != membership.party)
+        .cloned()
+        .collect();
+    core.network
+        .wait_for(&others, usize::from(record.threshold) - 1, GATHER)
+        .await?;
+
+    let stored = Stored {
+        request: SigningRequest {
+            name,
+            request_id: request.request_id,
+            key: request.key,
+            payload: request.payload,
+            state: State::Queued.into(),
+            revision: 1,
+            create_time: Some(names::timestamp(core.platform.now().0)),
+            expire_time: request.expire_time,
+            initiator: initiator.to_owned(),
+            summary: admitted.intent.summary().to_owned(),
+            coordinator: membership.party.clone(),
+            ..SigningRequest::default()
+        },
+        authorization: request.authorization,
+    };
+    store(core, &membership, &stored).await?;
+    Ok(start(core, stored))
+}
+
+/// A request as it stands. One that a restart interrupted is taken up again.
+///
+/// # Errors
+/// [`Error::Reject`] when there is none of that name at this party.
+pub async fn get(core: &Arc<Core>, name: &str) -> Result<SigningRequest, Error> {
+    names::signing_request_id(name)?;
+    let membership = core.membership()?;
+    match find(core, &membership, name).await? {
+        Some(known) => Ok(resume(core, known)),
+        None => Err(Error::not_found(
+            "SIGNING_REQUEST_NOT_FOUND",
+            format!(
+                "{name}: not at {}; ask the party that coordinates it",
+                membership.party
+            ),
+        )),
+    }
+}
+
+/// Follows a request that is being worked on; `None` when it has ended.
+///
+/// # Errors
+/// As [`get`].
+pub async fn watch(
+    core: &Arc<Core>,
+    name: &str,
+) -> Result<(SigningRequest, Option<watch::Receiver<SigningRequest>>), Error> {
+    let current = get(core, name).await?;
+    Ok((current, core.requests.open().get(name).cloned()))
+}
+
+/// Whether a request has ended.
+pub fn has_ended(request: &SigningRequest) -> bool {
+    match State::try_from(request.state) {
+        Ok(State::Signed | State::Denied | State::Expired | State::Failed | State::Cancelled) => {
+            true
+        }
+        Ok(
+            State::Unspecified
+            | State::PendingPolicy
+            | State::AwaitingApproval
+            | State::Queued
+            | State::Signing,
+        )
+        | Err(_) => false,
+    }
+}
+
+/// Name under which the host files a signing request.
+pub fn request_object(id: &str) -> String {
+    format!("signing/{id}")
+}
+
+/// A request with what is needed to go on with it.
+struct Stored {
+    request: SigningRequest,
+    authorization: Vec<u8>,
+}
+
+impl Stored {
+    /// The request as its initiator sent it.
+    fn as_sent(&self) -> CreateSigningRequestRequest {
+        CreateSigningRequestRequest {
+            request_id: self.request.request_id.clone(),
+            key: self.request.key.clone(),
+            payload: self.request.payload.clone(),
+            expire_time: self.request.expire_time,
+            authorization: self.authorization.clone(),
+        }
+    }
+}
+
+async fn find(core: &Core, membership: &Membership, name: &str) -> Result<Option<Stored>, Error> {
+    if let Some(open) = core.requests.open().get(name) {
+        return Ok(Some(Stored {
+            request: open.borrow().clone(),
+            authorization: Vec::new(),
+        }));
+    }
+    let id = names::signing_request_id(name)?;
+    let Some(content) = core
+        .state
+        .read(&membership.owner, &request_object(id))
+        .await?
+    else {
+        return Ok(None);
+    };
+    let sealed = SealedSigningRequest::decode(content.as_slice())
+        .map_err(|_| Error::Bug("a sealed signing request does not decode"))?;
+    let request = sealed
+        .signing_request
+        .filter(|request| request.name == name);
+    let request = request.ok_or(Error::Bug("a sealed signing request holds another one"))?;
+    Ok(Some(Stored {
+        request,
+        authorization: sealed.authorization,
+    }))
+}
+
+async fn store(core: &Core, membership: &Membership, stored: &Stored) -> Result<(), Error> {
+    let id = names::signing_request_id(&stored.request.name)?;
+    let sealed = SealedSigningRequest {
+        signing_request: Some(stored.request.clone()),
+        authorization: stored.authorization.clone(),
+    };
+    core.state
+        .write(
+            &membership.owner,
+            &request_object(id),
+            0,
+            &sealed.encode_to_vec(),
+        )
+        .await
+}
+
+/// Goes on with a request that nobody is working on.
+fn resume(core: &Arc<Core>, stored: Stored) -> SigningRequest {
+    if has_ended(&stored.request) {
+        return stored.request;
+    }
+    start(core, stored)
+}
+
+/// Starts a worker for a request, unless there is one.
+fn start(core: &Arc<Core>, stored: Stored) -> SigningRequest {
+    let request = stored.request.clone();
+    let mut open = core.requests.open();
+    if let Some(running) = open.get(&request.name) {
+        return running.borrow().clone();
+    }
+    let (progress, receiver) = watch::channel(request.clone());
+    open.insert(request.name.clone(), receiver);
+    drop(open);
+    let core = Arc::clone(core);
+    tokio::spawn(async move {
+        let name = stored.request.name.clone();
+        let _listed = Listed {
+            core: &core,
+            name: &name,
+        };
+        work(&core, stored, &progress).await;
+    });
+    request
+}
+
+/// Takes a request off the list of open ones when its worker ends, however it ends.
+struct Listed<'a> {
+    core: &'a Core,
+    name: &'a str,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.core.requests.open().remove(self.name);
+    }
+}
+
+/// Works on a request until it has ended, and stores how.
+async fn work(core: &Arc<Core>, mut stored: Stored, progress: &watch::Sender<SigningRequest>) {
+    let outcome = async {
+        let _place = core
+            .requests
+            .places
+            .acquire()
+            .await
+            .map_err(|_| Error::Bug("no more places"))?;
+        stored.request.state = State::Signing.into();
+        stored.request.revision += 1;
+        progress.send_replace(stored.request.clone());
+        attempt_until_done(core, &stored).await
+    }
+    .await;
+    match outcome {
+        Ok(signed) => {
+            stored.request.state = State::Signed.into();
+            stored.request.signatures = signed.signatures;
+            stored.request.signers = signed.signers;
+        }
+        Err(error) => {
+            let expired = error.reason() == "EXPIRED";
+            stored.request.state = if expired {
+                State::Expired
+            } else {
+                State::Failed
+            }
+            .into();
+            stored.request.failure = Some(failure(&error));
+            tracing::warn!(request = stored.request.name, %error, "a signing request failed");
+        }
+    }
+    stored.request.revision += 1;
+    let saved = match core.membership() {
+        Ok(membership) => store(core, &membership, &stored).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = saved {
+        // Nothing is shown that a restart would take back: the request stays QUEUED on the host, and whoever
+        // asks for it next sets it going again.
+        tracing::error!(request = stored.request.name, %error, "the outcome could not be stored");
+        stored.request.state = State::Queued.into();
+        stored.request.signatures.clear();
+        stored.request.signers.clear();
+        stored.request.failure = Some(failure(&error));
+    }
+    progress.send_replace(stored.request);
+}
+
+async fn attempt_until_done(core: &Arc<Core>, stored: &Stored) -> Result<Signed, Error> {
+    let sent = stored.as_sent();
+    let mut refused = BTreeSet::new();
+    let mut slow = BTreeSet::new();
+    let mut last = None;
+    let mut changes = core.network.changes();
+    for _ in 0..ATTEMPTS {
+        changes.mark_unchanged();
+        let membership = core.membership()?;
+        let admitted = match admit(core, &membership, &stored.request.initiator, &sent).await {
+            Ok(admitted) => admitted,
+            Err(error) if error.reason() == "EXPIRED" => return Err(expired(last.as_ref())),
+            Err(error) => return Err(error),
+        };
+        let Some(signers) = choose(core, &membership, &admitted, &refused, &slow) else {
+            let record = &admitted.held.record;
+            let willing = record.parties.len().saturating_sub(1 + refused.len());
+            if willing + 1 < usize::from(record.threshold) {
+                return Err(last.unwrap_or(Error::Bug("nobody refused, and nobody is left")));
+            }
+            slow.clear();
+            // Either somebody connects, or the time is over and the next round says so.
+            let _ = tokio::time::timeout(RETRY, changes.changed()).await;
+            continue;
+        };
+        match quorum::coordinate(
+            core,
+            &membership,
+            &admitted,
+            &sent,
+            &stored.request.initiator,
+            signers,
+        )
+        .await
+        {
+            Ok(signed) => return Ok(signed),
+            Err(ended) => {
+                match &ended.error {
+                    Error::Abort { .. } => refused.extend(ended.without),
+                    Error::Unavailable { .. } => slow.extend(ended.without),
+                    Error::Reject { .. } | Error::Fault { .. } | Error::Bug(_) => {
+                        return Err(ended.error);
+                    }
+                }
+                tracing::info!(error = %ended.error, "a signing session ended; trying again");
+                last = Some(ended.error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| expired(None)))
+}
+
+/// This party and enough of the connected ones, spread over them; `None` when there are too few.
+fn choose(
+    core: &Core,
+    membership: &Membership,
+    admitted: &Admitted,
+    refused: &BTreeSet<String>,
+    slow: &BTreeSet<String>,
+) -> Option<Vec<String>> {
+    let record = &admitted.held.record;
+    let links = core.network.links();
+    let mut candidates: Vec<&String> = record
+        .parties
+        .iter()
+        .filter(|party| links.contains_key(*party))
+        .filter(|party| !refused.contains(*party) && !slow.contains(*party))
+        .collect();
+    let needed = usize::from(record.threshold).checked_sub(1)?;
+    if candidates.len() < needed {
+        return None;
+    }
+    let turn = admitted.digest.first().map_or(0, |byte| usize::from(*byte));
+    let count = candidates.len().max(1);
+    candidates.rotate_left(turn % count);
+    candidates.truncate(needed);
+    let chosen: BTreeSet<&String> = candidates.into_iter().chain([&membership.party]).collect();
+    Some(
+        record
+            .parties
+            .iter()
+            .filter(|party| chosen.contains(party))
+            .cloned()
+            .collect(),
+    )
+}
+
+fn expired(last: Option<&Error>) -> Error {
+    let why = last.map_or_else(String::new, |error| format!("; last: {error}"));
+    Error::reject(
+        Code::DeadlineExceeded,
+        "EXPIRED",
+        format!("the request's expire_time has passed{why}"),
+    )
+}
+
+fn failure(error: &Error) -> Failure {
+    Failure {
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+        culprits: error.culprits().to_vec(),
+    }
+}
+
+impl Requests {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<SigningRequest>>> {
+        self.open
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,129 @@
+//! The host's blob storage, as the enclave reaches it: three calls, and no trust in any answer.
+
+use std::{sync::Arc, time::Duration};
+
+use arca_proto::v1::{
+    GetBlobRequest, ListBlobsRequest, PutBlobRequest, storage_service_client::StorageServiceClient,
+};
+use hyper_util::rt::TokioIo;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tower::service_fn;
+
+use crate::{
+    error::Error,
+    platform::{HostEndpoint, Platform},
+};
+
+/// A call that the host does not answer within this time counts as failed.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Blobs are at most 1 MiB; this leaves room for the message around one.
+const MAX_MESSAGE: usize = (1 << 20) + (1 << 12);
+
+/// A connection to the host's `StorageService` that makes itself anew when it breaks.
+#[derive(Clone)]
+pub struct HostStorage(StorageServiceClient<Channel>);
+
+impl HostStorage {
+    /// Connects at the first call.
+    pub fn new(platform: Arc<dyn Platform>) -> Self {
+        let connector = service_fn(move |_| {
+            let platform = Arc::clone(&platform);
+            async move {
+                platform
+                    .connect(HostEndpoint::Storage)
+                    .await
+                    .map(TokioIo::new)
+            }
+        });
+        let channel = Endpoint::from_static("http://host")
+            .timeout(DEADLINE)
+            .connect_timeout(DEADLINE)
+            .connect_with_connector_lazy(connector);
+        Self(
+            StorageServiceClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+    }
+
+    /// Stores a blob; durable, as far as the host tells the truth, when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with reason `STORAGE_FULL` or `STORAGE_UNAVAILABLE`.
+    pub async fn put(&self, name: &str, blob: Vec<u8>) -> Result<(), Error> {
+        let request = PutBlobRequest {
+            name: name.to_owned(),
+            blob,
+        };
+        self.0
+            .clone()
+            .put_blob(request)
+            .await
+            .map_err(|status| fault("store", name, &status))?;
+        Ok(())
+    }
+
+    /// The blob of that name, or none.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with reason `STORAGE_UNAVAILABLE`.
+    pub async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let request = GetBlobRequest {
+            name: name.to_owned(),
+        };
+        match self.0.clone().get_blob(request).await {
+            Ok(response) => Ok(Some(response.into_inner().blob)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(fault("read", name, &status)),
+        }
+    }
+
+    /// At most `limit` names with `prefix` that come after `after`, in ascending order.
+    ///
+    /// Names that do not fit the question are dropped, whatever the host sent.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with reason `STORAGE_UNAVAILABLE`.
+    pub async fn list(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<String>, Error> {
+        let request = ListBlobsRequest {
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            page_size: limit,
+        };
+        let response = self
+            .0
+            .clone()
+            .list_blobs(request)
+            .await
+            .map_err(|status| fault("list", prefix, &status))?;
+        let mut names = response.into_inner().names;
+        names.retain(|name| name.starts_with(prefix) && name.as_str() > after);
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(limit as usize);
+        Ok(names)
+    }
+}
+
+fn fault(verb: &str, name: &str, status: &Status) -> Error {
+    let (reason, remedy) = if status.code() == Code::ResourceExhausted {
+        (
+            "STORAGE_FULL",
+            "make room on the host's disk or raise storage.quota_bytes",
+        )
+    } else {
+        (
+            "STORAGE_UNAVAILABLE",
+            "see whether the host process runs, and its log",
+        )
+    };
+    let said = status.message().escape_default().to_string();
+    let said = said.get(..200).unwrap_or(&said);
+    Error::Fault {
+        reason,
+        message: format!("the host could not {verb} {name}: {said}; {remedy}"),
+    }
+}

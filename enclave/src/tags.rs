@@ -1,0 +1,18 @@
+//! Every domain tag of this crate. A tag names one purpose and is never used for another.
+
+/// HKDF info: mixing the sealed hedge into the generator's pool.
+pub const RANDOM_HEDGE: &str = "arca/v1/random-hedge";
+/// HKDF info: seeding one generator.
+pub const RANDOM_SEED: &str = "arca/v1/random-seed";
+/// SHA-256: id of a key, from the session that makes it.
+pub const KEY_ID: &str = "arca/v1/key-id";
+/// SHA-256: what the parties of a key generation agree on.
+pub const KEY_CONTEXT: &str = "arca/v1/key-context";
+/// SHA-256: id of a signing request, from cluster, initiator and request id.
+pub const SIGNING_REQUEST_ID: &str = "arca/v1/signing-request-id";
+/// SHA-256: id of a CreateKey request, from cluster, administrator and request id.
+pub const KEY_REQUEST_ID: &str = "arca/v1/key-request-id";
+/// SHA-256: body of a CreateKey request, for idempotency.
+pub const KEY_REQUEST_BODY: &str = "arca/v1/key-request-body";
+/// First bytes of every sealed blob; the last one is the format's version.
+pub const SEALED_BLOB_MAGIC: &[u8; 8] = b"arcaSB\x00\x01";
