@@ -1,0 +1,81 @@
+# What one does with this repository; `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clippy doc deny advisories tcb tcb-check fuzz bench need
+
+# Tools that cargo does not bring along are built here, once, in these versions.
+TOOLS := $(CURDIR)/target/tools
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
+CARGO_FUZZ_VERSION := 0.13.1
+
+# For each fuzz target.
+SECONDS ?= 60
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: release ## three parties, one key, real signatures (DEMO_ARGS="--keep DIR" keeps everything)
+	$(TARGET_DIR)/release/arca demo $(DEMO_ARGS)
+
+bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are passed on)
+	$(TARGET_DIR)/release/arca bench $(BENCH_ARGS)
+
+# The enclave apart from the others: built together, their features would unify and the enclave would carry
+# more code than it needs.
+.PHONY: release
+release: need
+	cargo build --locked --release -p arca-enclave-simulated
+	cargo build --locked --release -p arca-host -p arca-client
+
+test: need ## every test; the end-to-end ones start real processes
+	cargo build --locked -p arca-enclave-simulated -p arca-host -p arca-client
+	cargo test --locked --workspace
+
+check: fmt clippy doc deny tcb-check ## format, lints, documentation, dependency rules
+
+fmt:
+	cargo fmt --all --check
+
+clippy: need
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: need
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+deny: $(CARGO_DENY) ## licences, sources, banned and doubled crates
+	$(CARGO_DENY) --locked check bans licenses sources
+
+advisories: $(CARGO_DENY) ## known vulnerabilities (fetches the RustSec database from GitHub)
+	$(CARGO_DENY) --locked check advisories
+
+tcb: ## writes down what the enclave binaries are made of, after a wanted change
+	deploy/tcb/tcb.sh update
+
+tcb-check:
+	deploy/tcb/tcb.sh check
+
+fuzz: $(CARGO_FUZZ) ## every decoder, SECONDS each (default 60); needs a nightly toolchain and a C++ compiler
+	@rustup run nightly rustc --version || { echo "make fuzz needs: rustup toolchain install nightly" >&2; exit 1; }
+	@command -v c++ > /dev/null || { echo "make fuzz needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+	cd tests/fuzz; for fuzz_target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \
+		PATH="$(TOOLS)/bin:$$PATH" cargo +nightly fuzz run --fuzz-dir . "$$fuzz_target" -- -max_total_time=$(SECONDS); \
+	done
+
+$(CARGO_DENY):
+	cargo install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS)
+
+$(CARGO_FUZZ):
+	cargo install --locked cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
+
+# Some crates contain C, which rustup does not compile.
+need:
+	@command -v cargo > /dev/null || { echo "missing cargo: install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc > /dev/null || { echo "missing a C compiler: apt-get install gcc" >&2; exit 1; }
