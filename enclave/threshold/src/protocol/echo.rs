@@ -51,7 +51,7 @@ impl Echo {
     /// against word: either the broadcaster sent two versions, or the echo lies.
     pub(super) fn check(&self, me: Participant, received: &Received<'_>) -> Result<(), Error> {
         let mut culprits = BTreeSet::new();
-        let mut suspects = BTreeSet::new();
+        let mut disputes = Vec::new();
         for (echoing, parts) in received {
             let (echoed, _) = parts.echo.as_chunks::<DIGEST_BYTES>();
             for ((broadcaster, mine), theirs) in self.0.iter().zip(echoed) {
@@ -61,16 +61,19 @@ impl Echo {
                 if *broadcaster == me || broadcaster == echoing {
                     culprits.insert(*echoing);
                 } else {
-                    suspects.extend([*echoing, *broadcaster]);
+                    disputes.push([*echoing, *broadcaster]);
                 }
             }
         }
+        // A proven deviation explains every dispute its author is part of.
+        disputes.retain(|parties| !parties.iter().any(|p| culprits.contains(p)));
+        let suspects: BTreeSet<Participant> = disputes.into_iter().flatten().collect();
         if culprits.is_empty() && suspects.is_empty() {
             return Ok(());
         }
         Err(Error::Abort {
             reason: AbortReason::Equivocation,
-            suspects: suspects.difference(&culprits).copied().collect(),
+            suspects: suspects.into_iter().collect(),
             culprits: culprits.into_iter().collect(),
         })
     }
