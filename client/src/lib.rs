@@ -1,3 +1,52 @@
-//! Rust SDK and the arca command.
+//! The client of an Arca cluster: attested connections, keys, signatures, and what is needed to trust them.
+//!
+//! ```no_run
+//! # async fn run() -> arca_client::Result<()> {
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! let profile = arca_client::Profile::load(&arca_client::Profile::default_path()?)?;
+//! let cluster = arca_client::Cluster::new(Arc::new(profile))?;
+//! let party = cluster.any(None).await?;
+//! for key in party.keys().await? {
+//!     println!("{} {}", key.name, key.display_name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Security
+//! Whom to trust stands in the [`Profile`] alone: kind of cluster, trust anchors, administrators. Every
+//! connection, and every reconnection, verifies the party's evidence before a request is sent.
 
 #![forbid(unsafe_code)]
+
+pub mod address;
+mod authorizer;
+mod client;
+pub mod clock;
+mod cluster;
+mod connect;
+pub mod enroll;
+mod error;
+pub mod keyfile;
+pub mod local;
+pub mod manifest_file;
+pub mod party_files;
+mod patience;
+mod profile;
+pub mod psbt;
+mod resources;
+pub mod solana;
+
+pub use client::{Client, Evidence, NewKey, Payload};
+pub use cluster::{Cluster, candidate};
+pub use error::{DOMAIN, Error, Result};
+pub use profile::{
+    Administrators, Kind, Principal, Profile, ProfileFile, PublicKey, check_endpoint,
+    read_simulated_root,
+};
+pub use resources::{
+    Connection, Failure, Key, KeyState, Parties, PartyStatus, Scheme, Signature, SigningRequest,
+    State,
+};

@@ -1,2 +1,9 @@
-//! Binary.
-fn main() {}
+//! The `arca` command.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

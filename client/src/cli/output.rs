@@ -1,0 +1,334 @@
+//! Results on standard output, for people or as JSON; progress and errors on standard error.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+use arca_client::Error;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One object.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What takes longer than this shows that it goes on.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Where results go.
+pub(crate) struct Output {
+    format: Format,
+    color: bool,
+    /// None as long as no cluster or document is involved.
+    simulated: Cell<Option<bool>>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    simulated: Option<bool>,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+impl Output {
+    pub fn new(format: Format, color: Color) -> Self {
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stdout().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
+        };
+        Self {
+            format,
+            color: color && format == Format::Table,
+            simulated: Cell::new(None),
+        }
+    }
+
+    /// Everything printed from now on says so.
+    pub fn set_simulated(&self, simulated: bool) {
+        self.simulated.set(Some(simulated));
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes a result: `value` as JSON, or the page that `render` fills.
+    pub fn show(
+        &self,
+        value: &impl Serialize,
+        render: impl FnOnce(&mut Page),
+    ) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => {
+                let envelope = Envelope {
+                    simulated: self.simulated.get(),
+                    body: value,
+                };
+                let mut text = serde_json::to_string_pretty(&envelope)?;
+                text.push('\n');
+                print(&text)
+            }
+            Format::Table => {
+                let mut page = Page::new(self.color);
+                if self.simulated.get() == Some(true) {
+                    page.simulated();
+                }
+                render(&mut page);
+                print(&page.text)
+            }
+        }
+    }
+
+    /// Writes part of a result for people while the rest is still under way. Nothing in JSON.
+    pub fn live(&self, render: impl FnOnce(&mut Page)) -> anyhow::Result<()> {
+        if self.is_json() {
+            return Ok(());
+        }
+        let mut page = Page::new(self.color);
+        render(&mut page);
+        print(&page.text)
+    }
+
+    /// Awaits `work`, showing on a terminal that it goes on once it takes longer than a second.
+    pub async fn wait<T>(&self, label: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(QUIET, &mut work).await {
+            return done;
+        }
+        if self.is_json() || !std::io::stderr().is_terminal() {
+            return work.await;
+        }
+        let bar = ProgressBar::new_spinner().with_message(label.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let done = work.await;
+        bar.finish_and_clear();
+        done
+    }
+
+    /// Says on standard error what went wrong and what to do.
+    pub fn failure(&self, error: &anyhow::Error) {
+        if is_broken_pipe(error) {
+            return;
+        }
+        let known = error.downcast_ref::<Error>();
+        // With the context that was added on the way, such as the step of the demo.
+        let message = format!("{error:#}");
+        let advice = known.map(Error::advice).filter(|advice| !advice.is_empty());
+        let log_tail = match known {
+            Some(Error::Process { log_tail, .. }) if !log_tail.is_empty() => {
+                Some(log_tail.as_str())
+            }
+            _ => None,
+        };
+        let simulated = self.simulated.get();
+        let text = match self.format {
+            Format::Json => serde_json::json!({
+                "simulated": simulated,
+                "error": {
+                    "reason": known.map_or("FAILED", Error::reason),
+                    "message": message,
+                    "advice": advice,
+                    "log": log_tail,
+                    "exit_code": super::exit::code(error),
+                }
+            })
+            .to_string(),
+            Format::Table => {
+                let mark = if simulated == Some(true) {
+                    " (simulated)"
+                } else {
+                    ""
+                };
+                let mut text = format!("error{mark}: {}", clean(&message));
+                if let Some(log) = log_tail {
+                    text.push_str("\n  the end of its log:");
+                    for line in log.lines() {
+                        let _ = write!(text, "\n    {}", clean(line));
+                    }
+                }
+                if let Some(advice) = advice {
+                    let _ = write!(text, "\n  what to do: {}", clean(&advice));
+                }
+                text
+            }
+        };
+        eprintln!("{text}");
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// What a party sent goes to a terminal: its control characters do not.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// A result for people.
+pub(crate) struct Page {
+    text: String,
+    color: bool,
+}
+
+impl Page {
+    fn new(color: bool) -> Self {
+        Self {
+            text: String::new(),
+            color,
+        }
+    }
+
+    fn simulated(&mut self) {
+        let line = self.paint(
+            "33",
+            "simulated: for trying out, no hardware protects this cluster's keys",
+        );
+        self.line(line);
+    }
+
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    pub fn heading(&mut self, line: &str) {
+        let line = self.paint("1", line);
+        self.line(line);
+    }
+
+    /// A check that held, or did not.
+    pub fn check(&mut self, holds: bool, line: &str) {
+        let mark = if holds {
+            self.paint("32", "ok  ")
+        } else {
+            self.paint("31", "FAIL")
+        };
+        self.line(format!("  {mark} {}", clean(line)));
+    }
+
+    /// Names and values, the values under each other.
+    pub fn fields<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, String)>) {
+        let fields: Vec<_> = fields.into_iter().collect();
+        let width = fields
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (name, value) in fields {
+            let name = self.paint("2", &format!("{name:width$}"));
+            self.line(format!("{name}  {}", clean(&value)));
+        }
+    }
+
+    /// Rows under a head, columns aligned.
+    pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(|cell| clean(cell)).collect())
+            .collect();
+        let widths: Vec<usize> = head
+            .iter()
+            .enumerate()
+            .map(|(column, name)| {
+                let cells = rows.iter().filter_map(|row| row.get(column));
+                cells
+                    .map(|cell| cell.chars().count())
+                    .chain([name.len()])
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let align = |cells: &mut dyn Iterator<Item = &str>| {
+            let mut line = String::new();
+            for (cell, width) in cells.zip(&widths) {
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            line.trim_end().to_owned()
+        };
+        let head = align(&mut head.iter().copied());
+        let head = self.paint("2", &head);
+        self.line(head);
+        for row in &rows {
+            self.line(align(&mut row.iter().map(String::as_str)));
+        }
+    }
+
+    pub fn paint(&self, code: &str, text: &str) -> String {
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_control_characters_gone() {
+        let mut page = Page::new(false);
+        page.table(
+            &["party", "state"],
+            &[
+                vec!["ceo".to_owned(), "\x1b[31mup".to_owned()],
+                vec!["cloud-of-somebody".to_owned(), "down".to_owned()],
+            ],
+        );
+        assert_eq!(
+            page.text,
+            "party              state\nceo                \u{fffd}[31mup\ncloud-of-somebody  down\n"
+        );
+    }
+
+    #[test]
+    fn colour_only_where_it_was_asked_for() {
+        let mut page = Page::new(false);
+        page.simulated();
+        assert!(page.text.starts_with("simulated"));
+        let mut page = Page::new(true);
+        page.simulated();
+        assert!(page.text.starts_with("\x1b["));
+    }
+}

@@ -1,0 +1,189 @@
+//! The two processes of one party.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::local::{Binaries, Process};
+use crate::party_files::PartyPaths;
+
+/// Before a process that was asked to stop is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One party: a host and an enclave, each running or not.
+#[derive(Debug)]
+pub struct LocalParty {
+    name: String,
+    address: SocketAddr,
+    folder: PathBuf,
+    binaries: Binaries,
+    host: Option<Process>,
+    enclave: Option<Process>,
+}
+
+impl LocalParty {
+    pub(super) fn new(
+        name: &str,
+        address: SocketAddr,
+        folder: PathBuf,
+        binaries: Binaries,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            folder,
+            binaries,
+            host: None,
+            enclave: None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its host listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its files.
+    pub fn paths(&self) -> PartyPaths {
+        PartyPaths::in_folder(&self.folder, &self.name)
+    }
+
+    /// Its host's process, while this cluster runs it.
+    pub fn host(&self) -> Option<&Process> {
+        self.host.as_ref()
+    }
+
+    /// Its enclave's process, while this cluster runs it.
+    pub fn enclave(&self) -> Option<&Process> {
+        self.enclave.as_ref()
+    }
+
+    /// Starts the host, unless this cluster runs it already.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    pub fn start_host(&mut self) -> Result<()> {
+        if self.host.is_none() {
+            self.host = Some(self.start("host", &self.binaries.host, &self.paths().host)?);
+        }
+        Ok(())
+    }
+
+    /// Starts the enclave, unless this cluster runs it already.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    pub fn start_enclave(&mut self) -> Result<()> {
+        if self.enclave.is_none() {
+            self.enclave =
+                Some(self.start("enclave", &self.binaries.enclave, &self.paths().enclave)?);
+        }
+        Ok(())
+    }
+
+    /// Starts both.
+    ///
+    /// # Errors
+    /// [`Error::Process`].
+    pub fn start_both(&mut self) -> Result<()> {
+        self.start_host()?;
+        self.start_enclave()
+    }
+
+    /// Asks both to stop and waits until they have: the enclave first, so that nobody is connected any more
+    /// when the host drains.
+    pub async fn stop(&mut self) {
+        if let Some(enclave) = self.enclave.take() {
+            enclave.stop(GRACE).await;
+        }
+        if let Some(host) = self.host.take() {
+            host.stop(GRACE).await;
+        }
+    }
+
+    /// Kills the host (SIGKILL) and waits until it is gone.
+    pub async fn kill_host(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.kill().await;
+        }
+    }
+
+    /// Kills the enclave (SIGKILL) and waits until it is gone.
+    pub async fn kill_enclave(&mut self) {
+        if let Some(enclave) = self.enclave.take() {
+            enclave.kill().await;
+        }
+    }
+
+    /// Kills both.
+    pub async fn kill(&mut self) {
+        self.kill_enclave().await;
+        self.kill_host().await;
+    }
+
+    /// Returns when one of its processes has ended by itself, with the error that says so.
+    pub(super) async fn ended(&self) -> Error {
+        let advice = "its log says why";
+        tokio::select! {
+            error = ended(self.host.as_ref(), advice) => error,
+            error = ended(self.enclave.as_ref(), advice) => error,
+        }
+    }
+
+    /// Whether somebody else has taken its port while its host is not running.
+    pub(super) fn port_is_taken(&self) -> bool {
+        let running = self.host.as_ref().is_some_and(|host| host.pid().is_some());
+        !running && TcpListener::bind(self.address).is_err()
+    }
+
+    fn start(
+        &self,
+        what: &str,
+        program: &std::path::Path,
+        config: &std::path::Path,
+    ) -> Result<Process> {
+        let config = config.to_str().ok_or_else(|| {
+            Error::config(config.display(), "is no UTF-8 path", "take another folder")
+        })?;
+        Process::start(
+            format!("{} of {}", what, self.name),
+            &self.binaries.arca,
+            program,
+            &["--config", config],
+            self.folder.join(format!("{what}.log")),
+        )
+    }
+}
+
+async fn ended(process: Option<&Process>, advice: &str) -> Error {
+    match process {
+        Some(process) => {
+            let status = process.exited().await;
+            process.ended(status, advice)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A free port on the loopback interface, below the range from which the kernel takes ports by itself: a
+/// peer that dials a stopped host could otherwise be given that very port as its own.
+pub(super) fn free_port(rng: &mut impl rand_core::RngCore) -> Result<SocketAddr> {
+    for _ in 0..100 {
+        let port = 20_000 + u16::try_from(rng.next_u32() % 10_000).map_err(Error::bug)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(Error::config(
+        "127.0.0.1",
+        "no free port was found between 20000 and 29999",
+        "stop what occupies them",
+    ))
+}
