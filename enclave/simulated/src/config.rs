@@ -1,0 +1,93 @@
+//! `enclave.toml`: where this simulated enclave finds its host, its root and its hardware.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// A configuration with every field explained.
+pub const EXAMPLE: &str = r#"# One file for each simulated enclave. Every field is required; unknown ones are refused.
+
+# Folder of the Unix sockets that connect the enclave with its host: enclave.sock is made here, storage.sock
+# and dial.sock are the host's. The same as `sockets` in host.toml.
+sockets = "/run/arca/ceo"
+
+# Folder with the local NSM root that all enclaves of a simulated cluster share, made once with
+# `arca-enclave-simulated make-root FOLDER`.
+root = "/etc/arca/simulated-root"
+
+# Folder that stands for this machine's hardware: it holds the key-encryption key, made at the first start.
+# Whoever loses it loses everything sealed under it.
+hardware = "/var/lib/arca/ceo-hardware"
+"#;
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the three sockets.
+    pub sockets: PathBuf,
+    /// Folder of the local NSM root.
+    pub root: PathBuf,
+    /// Folder of the key-encryption key.
+    pub hardware: PathBuf,
+}
+
+/// Why a configuration was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {cause}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Not TOML, or not these fields.
+    #[error("{}: {what}; `arca-enclave-simulated config example` prints a file with every field", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Line, field and what is wrong.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths count from the file's own folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file, line and field.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let invalid = |what: String| ConfigError::Invalid {
+            path: path.to_owned(),
+            what,
+        };
+        let config: Self =
+            toml::from_str(&text).map_err(|error| invalid(error.to_string().trim().to_owned()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let config = Self {
+            sockets: folder.join(config.sockets),
+            root: folder.join(config.root),
+            hardware: folder.join(config.hardware),
+        };
+        for (field, path) in [("root", &config.root), ("sockets", &config.sockets)] {
+            if !path.is_dir() {
+                let remedy = match field {
+                    "root" => "make it with `arca-enclave-simulated make-root`",
+                    _ => "start the host first, which makes it, or create it with mode 0700",
+                };
+                return Err(invalid(format!(
+                    "{field}: {} is no folder; {remedy}",
+                    path.display()
+                )));
+            }
+        }
+        Ok(config)
+    }
+}
