@@ -1,5 +1,12 @@
 //! Participants that deviate with care: every message well formed, addressed and timed.
 
+// A panic is how a test fails.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -424,7 +431,8 @@ fn requests_that_cannot_be_served_are_refused() {
             messages: messages(scheme, 2),
         };
         let too_many = |s: &mut SigningParams| s.messages = messages(scheme, 65);
-        let mut cases: Vec<(&dyn Fn(&mut SigningParams), Reject)> = vec![
+        type Change<'a> = &'a dyn Fn(&mut SigningParams);
+        let mut cases: Vec<(Change<'_>, Reject)> = vec![
             // One fewer than the threshold cannot even start.
             (&|s| s.signers = set([1, 2]), Reject::TooFewSigners),
             (&|s| s.signers = set([1, 2, 5]), Reject::UnknownSigner),

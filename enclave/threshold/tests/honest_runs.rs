@@ -1,5 +1,12 @@
 //! Runs in which everyone follows the protocol, over every network that delivers.
 
+// A panic is how a test fails.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -91,10 +91,9 @@ pub fn run_with<O>(
         for (me, protocol) in running {
             assert_eq!(protocol.round(), round);
             let mut inbox = protocol.inbox();
-            let mine = letters.iter().filter(|letter| letter.to == me);
-            let delivered: Result<(), Error> = mine
-                .map(|letter| inbox.insert(letter.from, letter.bytes.clone()))
-                .collect();
+            let mut mine = letters.iter().filter(|letter| letter.to == me);
+            let delivered =
+                mine.try_for_each(|letter| inbox.insert(letter.from, letter.bytes.clone()));
             let step = delivered.and_then(|()| protocol.advance(inbox, rng));
             match step {
                 Ok(Transition::Continue(protocol, outbox)) => {
