@@ -96,12 +96,7 @@ fn start<C: Suite>(
         participants: params.signers.clone(),
     };
     let state = Commit {
-        run: Run {
-            key,
-            signers: params.signers,
-            coordinator: params.coordinator,
-            messages: params.messages,
-        },
+        run: Run::new(key, params)?,
         nonces,
         commitments,
     };
@@ -180,16 +175,46 @@ impl<C: Ciphersuite> Nonces<C> {
 }
 
 /// What stays the same from round to round.
-struct Run {
+struct Run<C: Suite> {
     key: Arc<KeyPackage>,
+    /// The share of the taproot output key, if a message needs it.
+    taproot: Option<Share<C>>,
     signers: BTreeSet<Participant>,
     coordinator: Participant,
     messages: Vec<Signable>,
 }
 
+impl<C: Suite> Run<C> {
+    fn new(key: Arc<KeyPackage>, params: SigningParams) -> Result<Self, Error> {
+        let mut tweaks = params.messages.iter().map(|m| m.tweak);
+        let taproot = if tweaks.any(|tweak| tweak == Tweak::TaprootKeyPath) {
+            C::taproot_key_path(share::<C>(&key)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            key,
+            taproot,
+            signers: params.signers,
+            coordinator: params.coordinator,
+            messages: params.messages,
+        })
+    }
+
+    fn share(&self, tweak: Tweak) -> Result<&Share<C>, Error> {
+        match tweak {
+            Tweak::None => share::<C>(&self.key),
+            Tweak::TaprootKeyPath => self
+                .taproot
+                .as_ref()
+                .ok_or(Error::Bug("tweaks are checked at the start")),
+        }
+    }
+}
+
 /// Round 1: awaits the others' nonce commitments.
 struct Commit<C: Suite> {
-    run: Run,
+    run: Run<C>,
     nonces: Nonces<C>,
     commitments: Vec<SigningCommitments<C>>,
 }
@@ -226,23 +251,22 @@ impl<C: Suite> Round<Signed> for Commit<C> {
             }
         }
 
-        let keys = Keys::<C>::new(&run)?;
-        let mut jobs = Vec::with_capacity(run.messages.len());
+        let mut packages = Vec::with_capacity(run.messages.len());
         let mut shares = Vec::with_capacity(run.messages.len());
         let inputs = run.messages.iter().zip(by_message).zip(nonces.0);
         for ((signable, commitments), nonces) in inputs {
             let package = SigningPackage::new(commitments, &signable.message);
-            let secret = &keys.share(signable.tweak)?.secret;
+            let secret = &run.share(signable.tweak)?.secret;
             let share = frost_core::round2::sign(&package, &nonces, secret)
                 .map_err(|error| frost_error(&error, &run.signers))?;
-            jobs.push(package);
+            packages.push(package);
             shares.push(share);
         }
 
         if me == run.coordinator {
             let state = Aggregate {
                 run,
-                packages: jobs,
+                packages,
                 shares,
             };
             return Ok(Next::Continue(Outgoing::nothing(), Box::new(state)));
@@ -255,7 +279,7 @@ impl<C: Suite> Round<Signed> for Commit<C> {
 
 /// Round 2, coordinator only: awaits the others' signature shares.
 struct Aggregate<C: Suite> {
-    run: Run,
+    run: Run<C>,
     packages: Vec<SigningPackage<C>>,
     shares: Vec<SignatureShare<C>>,
 }
@@ -292,10 +316,9 @@ impl<C: Suite> Round<Signed> for Aggregate<C> {
             }
         }
 
-        let keys = Keys::<C>::new(&run)?;
         let mut signatures = Vec::with_capacity(packages.len());
         for ((signable, package), shares) in run.messages.iter().zip(&packages).zip(&by_message) {
-            let public = &keys.share(signable.tweak)?.public;
+            let public = &run.share(signable.tweak)?.public;
             let signature = frost_core::aggregate_custom(
                 package,
                 shares,
@@ -314,35 +337,6 @@ impl<C: Suite> Round<Signed> for Aggregate<C> {
             signatures.push(signature);
         }
         Ok(Next::Done(Signed::Signatures(signatures), None))
-    }
-}
-
-/// The group's key and, where a message needs it, the taproot output key.
-struct Keys<'a, C: Suite> {
-    group: &'a Share<C>,
-    taproot: Option<Share<C>>,
-}
-
-impl<'a, C: Suite> Keys<'a, C> {
-    fn new(run: &'a Run) -> Result<Self, Error> {
-        let group = share::<C>(&run.key)?;
-        let mut tweaks = run.messages.iter().map(|m| m.tweak);
-        let taproot = if tweaks.any(|tweak| tweak == Tweak::TaprootKeyPath) {
-            C::taproot_key_path(group)
-        } else {
-            None
-        };
-        Ok(Self { group, taproot })
-    }
-
-    fn share(&self, tweak: Tweak) -> Result<&Share<C>, Error> {
-        match tweak {
-            Tweak::None => Ok(self.group),
-            Tweak::TaprootKeyPath => self
-                .taproot
-                .as_ref()
-                .ok_or(Error::Bug("tweaks are checked at the start")),
-        }
     }
 }
 
