@@ -231,6 +231,12 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// Adds to the line before.
+    pub fn amend(&mut self, more: &str) {
+        self.text.pop();
+        self.line(more);
+    }
+
     pub fn heading(&mut self, line: &str) {
         let line = self.paint("1", line);
         self.line(line);

@@ -54,6 +54,11 @@ impl LocalParty {
         PartyPaths::in_folder(&self.folder, &self.name)
     }
 
+    /// What its processes logged: which process, and the file.
+    pub fn logs(&self) -> [(&'static str, PathBuf); 2] {
+        ["host", "enclave"].map(|what| (what, self.folder.join(format!("{what}.log"))))
+    }
+
     /// Its host's process, while this cluster runs it.
     pub fn host(&self) -> Option<&Process> {
         self.host.as_ref()

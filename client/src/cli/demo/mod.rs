@@ -1,0 +1,357 @@
+//! `arca demo`: the running example from nothing to signatures, as separate processes.
+
+mod bitcoin_spend;
+mod report;
+mod solana_transfer;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use arca_client::local::{ADMINISTRATORS, Binaries, LocalCluster, PARTIES, QUORUM};
+use arca_client::{Key, KeyState, NewKey, Payload, Scheme, SigningRequest};
+
+use crate::cli::Context;
+use crate::cli::exit::Interrupted;
+use report::{Item, Report};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  arca demo\n  arca demo --keep ./demo\n  arca demo --output json\n\n\
+                  Starts three hosts and three simulated enclaves from the programs beside this one (or in \
+                  ARCA_BIN_DIR), over loopback TCP and Unix sockets. Nothing stays behind: no process, and no file \
+                  unless --keep names a folder for configuration, logs and sealed state."
+)]
+pub(crate) struct Arguments {
+    /// Keep all files in this folder, which has to be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// For one key generation or signature.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// 2 of 3.
+const THRESHOLD: u32 = 2;
+
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<()> {
+    context.output.set_simulated(true);
+    let binaries = Binaries::find()?;
+    // Held until the end: dropping it removes the folder, also after a failure or Ctrl-C.
+    let temporary = match arguments.keep {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("arca-demo-").tempdir()?),
+    };
+    let folder = match (&arguments.keep, &temporary) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(temporary)) => temporary.path().join("cluster"),
+        (None, None) => anyhow::bail!("there is no folder"),
+    };
+    let mut report = Report::new(&context.output)?;
+    let mut cluster = LocalCluster::prepare(&folder, binaries)?;
+    let Err(error) = steps(&mut report, &mut cluster).await else {
+        return report.finish(&cluster, arguments.keep.as_deref());
+    };
+    let logs = match &arguments.keep {
+        Some(folder) => format!("logs are in {}", folder.display()),
+        None => "--keep DIR keeps its logs".to_owned(),
+    };
+    let complaints = if error.is::<Interrupted>() {
+        String::new()
+    } else {
+        complaints(&cluster)
+    };
+    Err(error.context(format!("{} ({logs}){complaints}", report.failed_at())))
+}
+
+/// The steps. At their end every process has stopped.
+async fn steps(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::Result<()> {
+    report.begin("Three parties prove themselves and become a cluster");
+    found(report, cluster).await?;
+
+    report.begin("Keys are generated in shares; nobody ever holds a whole one");
+    let taproot = create_key(report, cluster, "treasury-btc", Scheme::Bip340).await?;
+    let ed25519 = create_key(report, cluster, "payouts-sol", Scheme::Ed25519).await?;
+    let keys = Keys { taproot, ed25519 };
+
+    report.begin("One party is stopped; the other two sign");
+    stop(report, cluster, "cloud").await?;
+    sign_both(report, cluster, &keys, "ceo", &["ceo", "cto"]).await?;
+
+    report.begin("It comes back; another pair signs; everything restarts and signs again");
+    start(report, cluster, &["cloud"], &PARTIES).await?;
+    stop(report, cluster, "ceo").await?;
+    sign_both(report, cluster, &keys, "cto", &["cloud", "cto"]).await?;
+    let started = Instant::now();
+    cluster.kill_all().await;
+    report.item(
+        Item::new("killed every process (SIGKILL); what is left is sealed on the hosts' disks")
+            .took(started),
+    )?;
+    start(report, cluster, &PARTIES, &PARTIES).await?;
+    same_keys(report, cluster, &keys).await?;
+    sign_both(report, cluster, &keys, "cloud", &[]).await?;
+
+    report.begin("The end");
+    let started = Instant::now();
+    cluster.stop().await;
+    report.item(Item::new("stopped every process").took(started))
+}
+
+/// What the processes warned of last: where a failure that shows at the client began.
+fn complaints(cluster: &LocalCluster) -> String {
+    let mut text = String::new();
+    for party in cluster.parties() {
+        for (what, log) in party.logs() {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = log
+                .lines()
+                .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+                .collect();
+            for line in lines.iter().rev().take(3).rev() {
+                text.push_str(&format!("\n  {what} of {}: {line}", party.name()));
+            }
+        }
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("{text}\n")
+    }
+}
+
+struct Keys {
+    taproot: Key,
+    ed25519: Key,
+}
+
+async fn found(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::Result<()> {
+    let started = Instant::now();
+    report
+        .wait("starting three hosts and three enclaves", cluster.start())
+        .await?;
+    let processes = cluster.parties().map(|party| {
+        let pid = |process: Option<&arca_client::local::Process>| {
+            process
+                .and_then(arca_client::local::Process::pid)
+                .unwrap_or_default()
+        };
+        format!(
+            "{} (host {}, enclave {})",
+            party.name(),
+            pid(party.host()),
+            pid(party.enclave())
+        )
+    });
+    let processes: Vec<String> = processes.collect();
+    report.item(
+        Item::new(format!("started {}", processes.join(", ")))
+            .with("processes", &processes)
+            .took(started),
+    )?;
+
+    let candidates = report
+        .wait("collecting evidence", cluster.collect())
+        .await?;
+    for candidate in &candidates {
+        report.item(
+            Item::new(format!(
+                "{}: evidence verified, class {}, PCR0 {}…, boot {}…",
+                candidate.party,
+                candidate.class,
+                short(&hex::encode(candidate.measurements.pcr0)),
+                short(&hex::encode(candidate.boot_id)),
+            ))
+            .with("candidate", candidate),
+        )?;
+    }
+
+    let started = Instant::now();
+    // Alice and Carol: any two will do.
+    let signers = [0, 2];
+    report
+        .wait("enrolling", cluster.enroll(&candidates, &signers))
+        .await?;
+    let names: Vec<&str> = signers
+        .iter()
+        .filter_map(|index| ADMINISTRATORS.get(*index).copied())
+        .collect();
+    report.item(
+        Item::new(format!(
+            "manifest of {} epoch 1 signed by {} ({QUORUM} of {} administrators), accepted by {}",
+            cluster.id(),
+            names.join(" and "),
+            ADMINISTRATORS.len(),
+            PARTIES.join(", "),
+        ))
+        .with("cluster", &cluster.id())
+        .with("signed_by", &names)
+        .took(started),
+    )?;
+
+    let started = Instant::now();
+    report
+        .wait(
+            "waiting for the parties to attest each other",
+            cluster.wait_connected(&PARTIES),
+        )
+        .await?;
+    report.item(Item::new("all parties have attested each other, both ways").took(started))
+}
+
+async fn create_key(
+    report: &mut Report<'_>,
+    cluster: &LocalCluster,
+    display_name: &str,
+    scheme: Scheme,
+) -> anyhow::Result<Key> {
+    let client = cluster.cluster()?.party("ceo").await?;
+    let new = NewKey {
+        request_id: format!("demo-{display_name}"),
+        display_name: display_name.to_owned(),
+        scheme,
+        threshold: THRESHOLD,
+        parties: PARTIES.map(str::to_owned).to_vec(),
+        allow_raw_digest: false,
+    };
+    let started = Instant::now();
+    let key = report
+        .wait("generating a key", client.create_key(&new, PATIENCE))
+        .await?;
+    let address = match scheme {
+        Scheme::Bip340 => bitcoin_spend::address(&key)?,
+        Scheme::Ed25519 => arca_client::address::solana(&key.public_key),
+    };
+    report.item(
+        Item::new(format!(
+            "{} key {display_name:?}, {} of {}: {}",
+            key.scheme.as_str(),
+            key.threshold,
+            key.parties.len(),
+            key.parties.join(", "),
+        ))
+        .with("key", &key)
+        .with("address", &address)
+        .detail("address", &address)
+        .took(started),
+    )?;
+    Ok(key)
+}
+
+async fn sign_both(
+    report: &mut Report<'_>,
+    cluster: &LocalCluster,
+    keys: &Keys,
+    coordinator: &str,
+    expected: &[&str],
+) -> anyhow::Result<()> {
+    let client = cluster.cluster()?.party(coordinator).await?;
+
+    let spend = bitcoin_spend::Spend::prepare(&keys.taproot)?;
+    let started = Instant::now();
+    let (id, payload) = (request_id(), Payload::Psbt(spend.psbt()));
+    let work = client.sign(&keys.taproot.name, &id, &payload, PATIENCE);
+    let signed = report.wait("signing a Bitcoin transaction", work).await?;
+    let took = started.elapsed();
+    check_signers(&signed, expected)?;
+    report.signature(
+        spend.finish(&keys.taproot, &signed)?.took_for(took),
+        &signed,
+    )?;
+
+    let transfer = solana_transfer::Transfer::prepare(&keys.ed25519);
+    let started = Instant::now();
+    let (id, payload) = (request_id(), transfer.payload());
+    let work = client.sign(&keys.ed25519.name, &id, &payload, PATIENCE);
+    let signed = report.wait("signing a Solana transfer", work).await?;
+    let took = started.elapsed();
+    check_signers(&signed, expected)?;
+    report.signature(
+        transfer.finish(&keys.ed25519, &signed)?.took_for(took),
+        &signed,
+    )
+}
+
+/// That the parties signed that the step is about, where it is about certain ones.
+fn check_signers(signed: &SigningRequest, expected: &[&str]) -> anyhow::Result<()> {
+    let mut signers: Vec<&str> = signed.signers.iter().map(String::as_str).collect();
+    signers.sort_unstable();
+    anyhow::ensure!(
+        expected.is_empty() || signers == expected,
+        "{} was signed by {}, and only {} are up",
+        signed.name,
+        signers.join(", "),
+        expected.join(", "),
+    );
+    Ok(())
+}
+
+async fn stop(
+    report: &mut Report<'_>,
+    cluster: &mut LocalCluster,
+    name: &str,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let party = cluster.party_mut(name)?;
+    report.wait("stopping", party.stop()).await;
+    report.item(
+        Item::new(format!("stopped {name}: host and enclave are gone"))
+            .with("down", &[name])
+            .took(started),
+    )
+}
+
+/// Starts `names` and waits until all that are `up` have attested each other.
+async fn start(
+    report: &mut Report<'_>,
+    cluster: &mut LocalCluster,
+    names: &[&str],
+    up: &[&str],
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let work = async {
+        for name in names {
+            cluster.party_mut(name)?.start_both()?;
+        }
+        for name in names {
+            cluster.wait_answering(name).await?;
+        }
+        cluster.wait_connected(up).await
+    };
+    report.wait("starting", work).await?;
+    report.item(
+        Item::new(format!(
+            "started {} again: unsealed its state, attested by the others",
+            names.join(", ")
+        ))
+        .with("started", &names)
+        .took(started),
+    )
+}
+
+async fn same_keys(
+    report: &mut Report<'_>,
+    cluster: &LocalCluster,
+    keys: &Keys,
+) -> anyhow::Result<()> {
+    for name in PARTIES {
+        let client = cluster.cluster()?.party(name).await?;
+        for key in [&keys.taproot, &keys.ed25519] {
+            let now = client.key(&key.name).await?;
+            anyhow::ensure!(
+                now.public_key == key.public_key && now.state == KeyState::Enabled,
+                "{name} does not hold {} as it was",
+                key.name
+            );
+        }
+    }
+    report.item(Item::new(
+        "every party still holds its shares of the same two keys",
+    ))
+}
+
+fn request_id() -> String {
+    crate::cli::key::random_request_id().replace("cli-", "demo-")
+}
+
+fn short(hex: &str) -> &str {
+    hex.get(..8).unwrap_or(hex)
+}
