@@ -3,19 +3,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny advisories tcb tcb-check fuzz bench need
+.PHONY: help demo release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
-CARGO_FUZZ_VERSION := 0.13.1
+CARGO_FUZZ_VERSION := 0.13.2
 
 # For each fuzz target.
 SECONDS ?= 60
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+
+export PATH := $(TOOLS)/bin:$(PATH)
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
@@ -30,7 +32,6 @@ bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are
 
 # The enclave apart from the others: built together, their features would unify and the enclave would carry
 # more code than it needs.
-.PHONY: release
 release: need
 	cargo build --locked --release -p arca-enclave-simulated
 	cargo build --locked --release -p arca-host -p arca-client
@@ -39,10 +40,14 @@ test: need ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-host -p arca-client
 	cargo test --locked --workspace
 
+consensus: need c++ ## signed Bitcoin transactions judged by Bitcoin Core's own code; needs a C++ compiler
+	cargo test --locked -p arca-tests --features consensus --test consensus
+
 check: fmt clippy doc deny tcb-check ## format, lints, documentation, dependency rules
 
 fmt:
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check tests/fuzz/fuzz_targets/*.rs
 
 clippy: need
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -62,11 +67,11 @@ tcb: ## writes down what the enclave binaries are made of, after a wanted change
 tcb-check:
 	deploy/tcb/tcb.sh check
 
-fuzz: $(CARGO_FUZZ) ## every decoder, SECONDS each (default 60); needs a nightly toolchain and a C++ compiler
-	@rustup run nightly rustc --version || { echo "make fuzz needs: rustup toolchain install nightly" >&2; exit 1; }
-	@command -v c++ > /dev/null || { echo "make fuzz needs a C++ compiler: apt-get install g++" >&2; exit 1; }
-	cd tests/fuzz; for fuzz_target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \
-		PATH="$(TOOLS)/bin:$$PATH" cargo +nightly fuzz run --fuzz-dir . "$$fuzz_target" -- -max_total_time=$(SECONDS); \
+fuzz: need c++ $(CARGO_FUZZ) ## every decoder, SECONDS each (default 60); needs a nightly toolchain and a C++ compiler
+	@rustup run nightly rustc --version || { echo "missing: rustup toolchain install nightly" >&2; exit 1; }
+	cd tests/fuzz; for fuzz_target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+		seeds=seeds/$$fuzz_target; [[ -d $$seeds ]] || seeds=; mkdir -p "corpus/$$fuzz_target"; \
+		cargo +nightly fuzz run --fuzz-dir . "$$fuzz_target" "corpus/$$fuzz_target" $$seeds -- -max_total_time=$(SECONDS); \
 	done
 
 $(CARGO_DENY):
@@ -79,3 +84,6 @@ $(CARGO_FUZZ):
 need:
 	@command -v cargo > /dev/null || { echo "missing cargo: install Rust from https://rustup.rs" >&2; exit 1; }
 	@command -v cc > /dev/null || { echo "missing a C compiler: apt-get install gcc" >&2; exit 1; }
+
+c++:
+	@command -v c++ > /dev/null || { echo "missing a C++ compiler: apt-get install g++" >&2; exit 1; }
