@@ -154,7 +154,12 @@ impl Error {
             _ => code_name(status.code()).to_owned(),
         };
         let object = object.to_string();
-        let message = status.message().to_owned();
+        // A party that names the object itself need not be told twice.
+        let message = status.message();
+        let message = message
+            .strip_prefix(&format!("{object}: "))
+            .unwrap_or(message)
+            .to_owned();
         match status.code() {
             tonic::Code::Aborted => Self::Abort {
                 object,
@@ -204,7 +209,9 @@ impl Error {
                     .to_owned()
             }
             Self::Unverified { .. } => "do not use it; ask whoever gave it to you".to_owned(),
-            Self::Reject { code, .. } => advice_for_code(*code).to_owned(),
+            Self::Reject { code, reason, .. } => {
+                advice_for_reason(reason).unwrap_or_else(|| advice_for_code(*code)).to_owned()
+            }
             Self::Abort { culprits, .. } if culprits.is_empty() => {
                 "run the command again; `arca status` shows which parties are up".to_owned()
             }
@@ -236,6 +243,38 @@ fn name_culprits(culprits: &[String]) -> String {
     } else {
         format!("; misbehaved: {}", culprits.join(", "))
     }
+}
+
+/// Where the reason says more than the status code.
+fn advice_for_reason(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "RAW_DIGEST_NOT_ALLOWED" => {
+            "send the transaction itself, or use a key made with --allow-raw-digest"
+        }
+        "SCHEME_MISMATCH" => "use a bip340 key for Bitcoin and an ed25519 key for Solana",
+        "KEY_PENDING" => "wait until every party of the key is up, and run it again",
+        "STORAGE_FULL" => "have the party's operator raise `quota_bytes` or make room on its disk",
+        "SEALED_BLOB_NOT_AUTHENTIC"
+        | "SEALED_BLOB_MALFORMED"
+        | "SEALED_BLOB_MISPLACED"
+        | "SEALED_STATE_ROLLED_BACK" => {
+            "the party's host does not give back what was stored: have its operator look into it, and use \
+             another party meanwhile"
+        }
+        "NOT_ENROLLED" => {
+            "have the administrators hand this party its manifest: `arca party enroll apply`"
+        }
+        "UNKNOWN_PRINCIPAL" | "NOT_A_PRINCIPAL" => {
+            "have the administrators add this key to the manifest, or name the right key in the profile"
+        }
+        "EXPIRED" => {
+            "run it again with a longer --timeout, and compare this machine's clock with the parties'"
+        }
+        "MANIFEST_EPOCH" | "MANIFEST_NOT_VALID" | "MANIFEST_EXPIRED" => {
+            "get the current manifest from the administrators and name it in the profile"
+        }
+        _ => return None,
+    })
 }
 
 fn advice_for_code(code: tonic::Code) -> &'static str {

@@ -106,7 +106,7 @@ pub fn read_signature(path: &Path) -> Result<ManifestSignature> {
 /// Writes an administrator's signature to a new file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_signature(path: &Path, signature: &ManifestSignature) -> Result<()> {
     write_json(path, signature)
 }

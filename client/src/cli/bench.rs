@@ -1,8 +1,259 @@
 //! `arca bench`
+
+mod cpu;
+mod load;
+
+use std::time::Duration;
+
+use arca_client::local::{Binaries, LocalCluster};
+use arca_client::{Client, Error, Key, NewKey, Scheme};
+use serde::Serialize;
+
 use crate::cli::Context;
+use crate::cli::key::{find, random_request_id};
+use crate::cli::output::Page;
+use cpu::Processes;
+use load::{Measured, Operation, Plan};
+
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  arca bench")]
-pub(crate) struct Arguments {}
-pub(crate) async fn run(_: &Context, _: Arguments) -> anyhow::Result<()> {
-    Ok(())
+#[command(
+    after_help = "Examples:\n  arca bench\n  arca bench --seconds 10 --concurrency 1,16,64 --output json\n  \
+                  arca bench --use-profile --bip340-key raw-btc --ed25519-key raw-sol\n\n\
+                  Measures, through one attested connection to one party: (a) an empty call, (b) the same through a \
+                  second party and back, (c) one signature of each scheme, from the request to the verified end. \
+                  Signatures are over raw digests, made by two parties chosen by the coordinator. Latencies are \
+                  those that this client sees; processor time is that of all hosts, enclaves and this client."
+)]
+pub(crate) struct Arguments {
+    /// Seconds measured for each row
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Seconds before that, not measured
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=600))]
+    warm_up: u64,
+    /// Calls under way at a time
+    #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u16).range(1..=200))]
+    concurrency: Vec<u16>,
+    /// Measure the profile's cluster instead of one that is started here; processor time is then not shown
+    #[arg(long)]
+    use_profile: bool,
+    /// With --use-profile: a BIP-340 key that may sign raw digests
+    #[arg(long, value_name = "KEY", requires = "use_profile")]
+    bip340_key: Option<String>,
+    /// With --use-profile: an Ed25519 key that may sign raw digests
+    #[arg(long, value_name = "KEY", requires = "use_profile")]
+    ed25519_key: Option<String>,
+    /// With --use-profile: connect to this party [default: the first that can be used]
+    #[arg(long, requires = "use_profile")]
+    party: Option<String>,
+}
+
+/// Everything measured, and on what.
+#[derive(Serialize)]
+struct Bench {
+    version: &'static str,
+    optimised: bool,
+    cores: usize,
+    cluster: String,
+    party: String,
+    through: String,
+    results: Vec<Measured>,
+    ratios: Vec<Ratio>,
+}
+
+/// A signature against an empty call through a second party and back: what the protocol itself costs.
+#[derive(Serialize)]
+struct Ratio {
+    scheme: Scheme,
+    concurrency: u16,
+    /// Median latency of (c) over that of (b).
+    latency_p50: f64,
+    /// Requests per second of (b) over those of (c).
+    throughput: f64,
+}
+
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build; measure with `cargo build --release`");
+    }
+    if arguments.use_profile {
+        let client = context.client(arguments.party.as_deref()).await?;
+        let mut keys = Vec::new();
+        for wanted in [&arguments.bip340_key, &arguments.ed25519_key]
+            .into_iter()
+            .flatten()
+        {
+            keys.push(find(&client, wanted).await?);
+        }
+        let bench = measure(context, &arguments, &client, &keys, &Processes::none()).await?;
+        return show(context, &bench);
+    }
+    context.output.set_simulated(true);
+    let folder = tempfile::Builder::new().prefix("arca-bench-").tempdir()?;
+    let files = folder.path().join("cluster");
+    let bring_up = LocalCluster::bring_up(&files, Binaries::find()?);
+    let mut cluster = context
+        .output
+        .wait("starting a local cluster", bring_up)
+        .await?;
+    let client = cluster.cluster()?.party("ceo").await?;
+    let mut keys = Vec::new();
+    for scheme in [Scheme::Bip340, Scheme::Ed25519] {
+        let new = NewKey {
+            request_id: random_request_id(),
+            display_name: format!("bench-{}", scheme.as_str()),
+            scheme,
+            threshold: 2,
+            parties: Vec::new(),
+            allow_raw_digest: true,
+        };
+        keys.push(client.create_key(&new, Duration::from_secs(30)).await?);
+    }
+    let processes = Processes::of(&cluster);
+    let bench = measure(context, &arguments, &client, &keys, &processes).await?;
+    cluster.stop().await;
+    show(context, &bench)
+}
+
+async fn measure(
+    context: &Context,
+    arguments: &Arguments,
+    client: &Client,
+    keys: &[Key],
+    processes: &Processes,
+) -> anyhow::Result<Bench> {
+    let seen = client.parties().await?;
+    let up = seen
+        .parties
+        .iter()
+        .find(|party| party.connection == arca_client::Connection::Up);
+    let through = up
+        .ok_or_else(|| Error::NoParty {
+            attempts: Vec::new(),
+        })?
+        .name
+        .clone();
+    let mut operations = vec![Operation::Empty, Operation::Through(through.clone())];
+    operations.extend(keys.iter().cloned().map(Operation::Sign));
+
+    let mut results = Vec::new();
+    for operation in &operations {
+        for &concurrency in &arguments.concurrency {
+            let plan = Plan {
+                concurrency,
+                warm_up: Duration::from_secs(arguments.warm_up),
+                measured: Duration::from_secs(arguments.seconds),
+            };
+            let label = format!("{} at concurrency {concurrency}", operation.name());
+            let work = load::run(client, operation, &plan, processes);
+            results.push(context.output.wait(&label, work).await?);
+        }
+    }
+    Ok(Bench {
+        version: env!("CARGO_PKG_VERSION"),
+        optimised: !cfg!(debug_assertions),
+        cores: std::thread::available_parallelism().map_or(0, usize::from),
+        cluster: seen.cluster,
+        party: client.party().to_owned(),
+        through,
+        ratios: ratios(&results),
+        results,
+    })
+}
+
+fn ratios(results: &[Measured]) -> Vec<Ratio> {
+    let base = |concurrency: u16| {
+        results
+            .iter()
+            .find(|one| one.concurrency == concurrency && one.is_through())
+    };
+    let signatures = results
+        .iter()
+        .filter_map(|one| Some((one, one.scheme?, base(one.concurrency)?)));
+    signatures
+        .map(|(signature, scheme, base)| Ratio {
+            scheme,
+            concurrency: signature.concurrency,
+            latency_p50: signature.p50_ms / base.p50_ms,
+            throughput: base.per_second / signature.per_second,
+        })
+        .collect()
+}
+
+fn show(context: &Context, bench: &Bench) -> anyhow::Result<()> {
+    context.output.show(bench, |page| render(page, bench))
+}
+
+fn render(page: &mut Page, bench: &Bench) {
+    page.line(format!(
+        "{} cores, {} build, cluster {}, connected to {}, through {}",
+        bench.cores,
+        if bench.optimised { "release" } else { "debug" },
+        bench.cluster,
+        bench.party,
+        bench.through,
+    ));
+    page.line("");
+    let rows: Vec<Vec<String>> = bench
+        .results
+        .iter()
+        .map(|one| {
+            let cpu = one.cpu.as_ref();
+            let cores = |part: Option<f64>| {
+                part.map_or_else(|| "-".to_owned(), |cores| format!("{cores:.2}"))
+            };
+            vec![
+                one.operation.clone(),
+                one.concurrency.to_string(),
+                one.requests.to_string(),
+                format!("{:.0}", one.per_second),
+                format!("{:.2} ms", one.p50_ms),
+                format!("{:.2} ms", one.p99_ms),
+                cores(cpu.map(|cpu| cpu.client)),
+                cores(cpu.map(|cpu| cpu.hosts)),
+                cores(cpu.map(|cpu| cpu.enclaves)),
+                cpu.map_or_else(
+                    || "-".to_owned(),
+                    |cpu| format!("{:.2} ms", cpu.per_request_ms),
+                ),
+            ]
+        })
+        .collect();
+    page.table(
+        &[
+            "operation",
+            "concurrency",
+            "requests",
+            "per second",
+            "p50",
+            "p99",
+            "cores: client",
+            "hosts",
+            "enclaves",
+            "cpu/request",
+        ],
+        &rows,
+    );
+    page.line("");
+    let rows: Vec<Vec<String>> = bench
+        .ratios
+        .iter()
+        .map(|ratio| {
+            vec![
+                ratio.scheme.as_str().to_owned(),
+                ratio.concurrency.to_string(),
+                format!("{:.2}", ratio.latency_p50),
+                format!("{:.2}", ratio.throughput),
+            ]
+        })
+        .collect();
+    page.table(
+        &[
+            "signature vs. empty call through a party (c/b)",
+            "concurrency",
+            "p50",
+            "throughput",
+        ],
+        &rows,
+    );
 }

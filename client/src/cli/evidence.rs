@@ -30,7 +30,7 @@ pub(crate) enum Command {
 pub(crate) struct Verify {
     /// The document: COSE_Sign1, tagged or not
     file: PathBuf,
-    /// Judge certificates at the document's own time [default]
+    /// Judge certificates at the document's own time (the default)
     #[arg(long, conflicts_with = "live")]
     archive: bool,
     /// Judge the document at this machine's time: it has to be minutes old
@@ -113,7 +113,7 @@ struct Shown {
 const CHECKS: [&str; 9] = [
     "strict CBOR, COSE_Sign1 with ES384",
     "every field within its bounds",
-    "time",
+    "time within minutes of this machine's clock",
     "certificates from the pinned root to the leaf",
     "signature of the leaf over the payload",
     "not in debug mode",
@@ -149,19 +149,17 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     context.output.show(&report, |page| render(page, &report))?;
     match outcome {
         Ok(()) => Ok(()),
-        Err(refusal) => {
-            let hint = match refusal {
-                Refusal::NoReferenceValues => {
-                    "; give --pcr0, --pcr1 and --pcr2, or --any-measurements"
-                }
-                _ => "",
-            };
-            Err(Error::Unverified {
-                object: arguments.file.display().to_string(),
-                problem: format!("{refusal}{hint}"),
-            }
-            .into())
+        Err(refusal @ Refusal::NoReferenceValues) => Err(Error::Config {
+            subject: arguments.file.display().to_string(),
+            problem: format!("is authentic, and {refusal}"),
+            advice: "give --pcr0, --pcr1 and --pcr2, or --any-measurements".to_owned(),
         }
+        .into()),
+        Err(refusal) => Err(Error::Unverified {
+            object: arguments.file.display().to_string(),
+            problem: refusal.to_string(),
+        }
+        .into()),
     }
 }
 

@@ -39,8 +39,8 @@ Environment:
   ARCA_LOG      diagnostics on standard error, such as `debug`
   NO_COLOR      no colour
 
-Everything printed about a simulated cluster says `simulated`. With --output json, standard output is
-one object, and an error is one object on standard error.";
+Everything printed about a simulated cluster says `simulated`.
+With --output json, standard output is one object, and an error is one object on standard error.";
 
 /// The code that an error ends with.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {

@@ -222,6 +222,11 @@ fn table(page: &mut Page, keys: &[Key]) {
 }
 
 fn fields(page: &mut Page, key: &Key) {
+    let address = match key.scheme {
+        Scheme::Bip340 => address::taproot(&key.public_key, Network::Bitcoin)
+            .map_or_else(|error| error.to_string(), |address| address.to_string()),
+        Scheme::Ed25519 => address::solana(&key.public_key),
+    };
     page.fields([
         ("key", key.name.clone()),
         ("name", key.display_name.clone()),
@@ -237,6 +242,7 @@ fn fields(page: &mut Page, key: &Key) {
             ),
         ),
         ("public key", hex::encode(key.public_key)),
+        ("address", address),
         ("key epoch", key.epoch.to_string()),
         (
             "raw digests",
@@ -248,14 +254,6 @@ fn fields(page: &mut Page, key: &Key) {
             .to_owned(),
         ),
     ]);
-    match key.scheme {
-        Scheme::Bip340 => {
-            if let Ok(address) = address::taproot(&key.public_key, Network::Bitcoin) {
-                page.fields([("address   ", address.to_string())]);
-            }
-        }
-        Scheme::Ed25519 => page.fields([("address   ", address::solana(&key.public_key))]),
-    }
 }
 
 fn state(key: &Key) -> &'static str {

@@ -262,7 +262,9 @@ impl Page {
             .unwrap_or(0);
         for (name, value) in fields {
             let name = self.paint("2", &format!("{name:width$}"));
-            self.line(format!("{name}  {}", clean(&value)));
+            // Further lines of a value stand under its first one.
+            let value = clean(&value).replace('\n', &format!("\n{:width$}  ", ""));
+            self.line(format!("{name}  {value}"));
         }
     }
 
@@ -270,7 +272,11 @@ impl Page {
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let rows: Vec<Vec<String>> = rows
             .iter()
-            .map(|row| row.iter().map(|cell| clean(cell)).collect())
+            .map(|row| {
+                row.iter()
+                    .map(|cell| clean(cell).replace('\n', " "))
+                    .collect()
+            })
             .collect();
         let widths: Vec<usize> = head
             .iter()

@@ -179,7 +179,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 signing_request: &request,
                 transaction: None,
             };
-            context.output.show(&outcome, |page| fields(page, &request))
+            context
+                .output
+                .show(&outcome, |page| page.fields(fields(&request)))
         }
     }
 }
@@ -215,7 +217,7 @@ async fn sign(
             transaction: None,
         };
         return context.output.show(&outcome, |page| {
-            fields(page, &request);
+            page.fields(fields(&request));
             page.line(format!(
                 "follow it: arca sign show {} --party {}",
                 request.name,
@@ -235,10 +237,8 @@ async fn sign(
         transaction: Some(transaction),
     };
     context.output.show(&outcome, |page| {
-        fields(page, &request);
-        if let Some(transaction) = &outcome.transaction {
-            completed(page, transaction);
-        }
+        let completed = outcome.transaction.iter().flat_map(completed);
+        page.fields(fields(&request).into_iter().chain(completed));
     })
 }
 
@@ -393,7 +393,12 @@ fn table(page: &mut Page, requests: &[SigningRequest]) {
                 request.state.as_str().to_owned(),
                 request.initiator.clone(),
                 request.signers.join(", "),
-                request.summary.clone(),
+                request
+                    .summary
+                    .lines()
+                    .map(str::trim)
+                    .collect::<Vec<_>>()
+                    .join("; "),
             ]
         })
         .collect();
@@ -403,8 +408,8 @@ fn table(page: &mut Page, requests: &[SigningRequest]) {
     );
 }
 
-fn fields(page: &mut Page, request: &SigningRequest) {
-    page.fields([
+fn fields(request: &SigningRequest) -> Vec<(&'static str, String)> {
+    let mut fields = vec![
         ("signing request", request.name.clone()),
         ("request id", request.request_id.clone()),
         ("key", request.key.clone()),
@@ -412,17 +417,27 @@ fn fields(page: &mut Page, request: &SigningRequest) {
         ("initiator", request.initiator.clone()),
         ("coordinator", request.coordinator.clone()),
         ("state", request.state.as_str().to_owned()),
-        ("signers", request.signers.join(", ")),
-    ]);
-    if let Some(failure) = &request.failure {
-        page.fields([(
-            "failure        ",
-            format!("{} ({})", failure.message, failure.reason),
-        )]);
+    ];
+    if !request.signers.is_empty() {
+        fields.push(("signers", request.signers.join(", ")));
     }
+    if let Some(failure) = &request.failure {
+        fields.push((
+            "failure",
+            format!("{} ({})", failure.message, failure.reason),
+        ));
+    }
+    if let Some(failure) = request
+        .failure
+        .as_ref()
+        .filter(|failure| !failure.culprits.is_empty())
+    {
+        fields.push(("misbehaved", failure.culprits.join(", ")));
+    }
+    fields
 }
 
-fn completed(page: &mut Page, transaction: &Transaction) {
+fn completed(transaction: &Transaction) -> Vec<(&'static str, String)> {
     match transaction {
         Transaction::Bitcoin {
             txid,
@@ -430,47 +445,54 @@ fn completed(page: &mut Page, transaction: &Transaction) {
             fee_sat,
             verified_inputs,
             verified_by,
-        } => page.fields([
-            ("txid           ", txid.clone()),
-            ("fee", format!("{fee_sat} sat")),
-            (
-                "verified",
-                format!("inputs {verified_inputs:?}: {verified_by}"),
-            ),
-            ("transaction", hex.clone()),
-        ]),
-        Transaction::Psbt { psbt, open_inputs } => page.fields([
-            (
-                "still open     ",
-                format!("inputs {open_inputs:?} wait for other signers"),
-            ),
-            ("psbt", psbt.clone()),
-        ]),
+        } => {
+            let inputs: Vec<String> = verified_inputs.iter().map(ToString::to_string).collect();
+            vec![
+                ("txid", txid.clone()),
+                ("fee", format!("{fee_sat} sat")),
+                (
+                    "verified",
+                    format!("inputs {}: {verified_by}", inputs.join(", ")),
+                ),
+                ("transaction", hex.clone()),
+            ]
+        }
+        Transaction::Psbt { psbt, open_inputs } => {
+            let inputs: Vec<String> = open_inputs.iter().map(ToString::to_string).collect();
+            vec![
+                (
+                    "still open",
+                    format!("inputs {} wait for other signers", inputs.join(", ")),
+                ),
+                ("psbt", psbt.clone()),
+            ]
+        }
         Transaction::Solana {
             id,
             base64,
             missing_signers,
             verified_by,
         } => {
-            page.fields([
+            let mut fields = vec![
                 (
-                    "id             ",
+                    "id",
                     id.clone()
-                        .unwrap_or_else(|| "the payer's signature is missing".to_owned()),
+                        .unwrap_or_else(|| "open: the payer has not signed".to_owned()),
                 ),
                 ("verified", (*verified_by).to_owned()),
                 ("transaction", base64.clone()),
-            ]);
+            ];
             if !missing_signers.is_empty() {
-                page.fields([("still missing  ", missing_signers.join(", "))]);
+                fields.push(("still missing", missing_signers.join(", ")));
             }
+            fields
         }
         Transaction::Signature {
             signature,
             verified_by,
-        } => page.fields([
-            ("verified       ", (*verified_by).to_owned()),
+        } => vec![
+            ("verified", (*verified_by).to_owned()),
             ("signature", signature.clone()),
-        ]),
+        ],
     }
 }

@@ -227,7 +227,7 @@ impl LocalCluster {
     /// # Errors
     /// [`Error::Process`] with the end of its log when a process ends.
     pub async fn start_party(&mut self, name: &str) -> Result<()> {
-        self.party_mut(name)?.start_both()?;
+        self.party_mut(name)?.start_both().await?;
         self.wait_answering(name).await
     }
 
@@ -315,7 +315,7 @@ impl LocalCluster {
 
     async fn start_all(&mut self) -> Result<()> {
         for party in self.parties.values_mut() {
-            party.start_both()?;
+            party.start_both().await?;
         }
         for name in PARTIES {
             self.wait_answering(name).await?;

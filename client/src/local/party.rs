@@ -4,10 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
+
 use crate::error::{Error, Result};
 use crate::local::{Binaries, Process};
 use crate::party_files::PartyPaths;
 
+/// Between two looks for a socket.
+const SOCKET_PAUSE: Duration = Duration::from_millis(5);
 /// Before a process that was asked to stop is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -92,13 +96,23 @@ impl LocalParty {
         Ok(())
     }
 
-    /// Starts both.
+    /// Starts both, the enclave as soon as its host's sockets are there.
     ///
     /// # Errors
-    /// [`Error::Process`].
-    pub fn start_both(&mut self) -> Result<()> {
+    /// [`Error::Process`], also when the host ends.
+    pub async fn start_both(&mut self) -> Result<()> {
         self.start_host()?;
-        self.start_enclave()
+        let socket = self.folder.join("run").join("storage.sock");
+        let listening = async {
+            // An enclave that came first would look again by itself, but only after a second.
+            while UnixStream::connect(&socket).await.is_err() {
+                tokio::time::sleep(SOCKET_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(GRACE, listening) => self.start_enclave(),
+            error = self.ended() => Err(error),
+        }
     }
 
     /// Asks both to stop and waits until they have: the enclave first, so that nobody is connected any more

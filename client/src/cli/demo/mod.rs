@@ -309,7 +309,7 @@ async fn start(
     let started = Instant::now();
     let work = async {
         for name in names {
-            cluster.party_mut(name)?.start_both()?;
+            cluster.party_mut(name)?.start_both().await?;
         }
         for name in names {
             cluster.wait_answering(name).await?;
@@ -319,7 +319,7 @@ async fn start(
     report.wait("starting", work).await?;
     report.item(
         Item::new(format!(
-            "started {} again: unsealed its state, attested by the others",
+            "started {} again: sealed state opened, attested by the others",
             names.join(", ")
         ))
         .with("started", &names)

@@ -1,0 +1,286 @@
+//! The `arca` command from outside: exit codes, JSON, help.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn arca(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_arca"))
+        .args(arguments)
+        .env_remove("ARCA_PROFILE")
+        .env_remove("ARCA_BIN_DIR")
+        .env_remove("COLUMNS")
+        .env("HOME", "/nonexistent")
+        .env_remove("XDG_CONFIG_HOME")
+        .output()
+        .unwrap()
+}
+
+fn code(arguments: &[&str]) -> i32 {
+    arca(arguments).status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The one JSON object of a stream.
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+fn vector(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/vectors/attestation")
+        .join(name)
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn help_is_as_it_was_agreed() {
+    let output = arca(&["--help"]);
+    assert!(output.status.success());
+    assert_eq!(
+        text(&output.stdout),
+        include_str!("help.txt"),
+        "see tests/help.txt"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_2() {
+    assert_eq!(code(&[]), 2);
+    assert_eq!(code(&["nonsense"]), 2);
+    assert_eq!(code(&["key", "create", "--name", "x"]), 2);
+    assert_eq!(
+        code(&["sign", "psbt", "-", "--key", "x", "--timeout", "0"]),
+        2
+    );
+    assert_eq!(
+        code(&[
+            "party",
+            "init",
+            "CEO",
+            "--dir",
+            "x",
+            "--listen",
+            "a:1",
+            "--simulated-root",
+            "r"
+        ]),
+        2
+    );
+    assert_eq!(code(&["bench", "--concurrency", "0"]), 2);
+}
+
+#[test]
+fn a_missing_profile_is_3_and_says_what_to_do() {
+    for command in [
+        &["status"][..],
+        &["key", "list"],
+        &["config", "check"],
+        &["party", "evidence"],
+    ] {
+        let output = arca(command);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(output.stdout.is_empty());
+        assert!(text(&output.stderr).contains("/nonexistent/.config/arca/profile.toml"));
+        assert!(text(&output.stderr).contains("what to do:"));
+    }
+}
+
+#[test]
+fn errors_are_json_where_results_are() {
+    let output = arca(&["status", "--output", "json", "--profile", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(output.stdout.is_empty());
+    let error = &json(&output.stderr)["error"];
+    assert_eq!(error["reason"], "CONFIG_INVALID");
+    assert_eq!(error["exit_code"], 3);
+    assert!(error["advice"].as_str().unwrap().contains("--profile"));
+}
+
+#[test]
+fn a_demo_without_its_programs_says_how_to_get_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_arca"))
+        .arg("demo")
+        .env("ARCA_BIN_DIR", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("cargo build --release"));
+}
+
+#[test]
+fn a_real_document_verifies_under_the_aws_root() {
+    let file = vector("nitro-production-2025.cose");
+    let output = arca(&[
+        "evidence",
+        "verify",
+        &file,
+        "--any-measurements",
+        "--output",
+        "json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = json(&output.stdout);
+    assert_eq!(report["simulated"], false);
+    assert_eq!(report["verified"], true);
+    assert_eq!(report["trust_class"], "nitro");
+    let pcr = |index: &str| {
+        report["document"]["pcrs"][index]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+
+    let [pcr0, pcr1, pcr2] = ["0", "1", "2"].map(pcr);
+    let with = |pcr0: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "evidence", "verify", &file, "--pcr0", pcr0, "--pcr1", &pcr1, "--pcr2", &pcr2,
+        ];
+        arguments.extend_from_slice(more);
+        code(&arguments)
+    };
+    assert_eq!(with(&pcr0, &[]), 0);
+    assert_eq!(with(&pcr1, &[]), 5, "another measurement");
+    assert_eq!(
+        with(&pcr0, &["--nonce", "00112233445566778899aabbccddeeff"]),
+        5,
+        "it has no nonce"
+    );
+    let live = [
+        "--live",
+        "--nonce",
+        "00112233445566778899aabbccddeeff",
+        "--public-key",
+        "00",
+        "--user-data",
+        "00",
+    ];
+    assert_eq!(with(&pcr0, &live), 5, "it is old");
+    assert_eq!(with(&pcr0, &["--live"]), 2, "live needs all expectations");
+}
+
+#[test]
+fn no_reference_values_match_nothing() {
+    let output = arca(&["evidence", "verify", &vector("nitro-production-2025.cose")]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("--any-measurements"));
+    assert!(text(&output.stdout).contains("not verified"));
+}
+
+#[test]
+fn a_debug_document_and_garbage_are_5() {
+    let debug = arca(&[
+        "evidence",
+        "verify",
+        &vector("nitro-debug-2021.cose"),
+        "--any-measurements",
+    ]);
+    assert_eq!(debug.status.code(), Some(5));
+    assert!(text(&debug.stdout).contains("FAIL not in debug mode"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage");
+    std::fs::write(&garbage, [0xff; 100]).unwrap();
+    let garbage = arca(&[
+        "evidence",
+        "verify",
+        garbage.to_str().unwrap(),
+        "--any-measurements",
+    ]);
+    assert_eq!(garbage.status.code(), Some(5));
+    assert_eq!(
+        code(&["evidence", "verify", "/nowhere", "--any-measurements"]),
+        3
+    );
+}
+
+#[test]
+fn files_of_a_party_are_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("ceo");
+    let arguments = [
+        "party",
+        "init",
+        "ceo",
+        "--dir",
+        dir.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:7101",
+        "--peer",
+        "cto=127.0.0.1:7102",
+        "--simulated-root",
+        "root",
+        "--output",
+        "json",
+    ];
+    let output = arca(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(json(&output.stdout)["simulated"], true);
+    assert!(dir.join("host.toml").is_file() && dir.join("enclave.toml").is_file());
+    assert_eq!(code(&arguments), 3, "a configuration was overwritten");
+}
+
+#[test]
+fn keys_are_made_once_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["administrator-key", "principal-key"] {
+        let file = folder.path().join(command);
+        let file = file.to_str().unwrap();
+        let output = arca(&["party", "enroll", command, file]);
+        assert!(output.status.success());
+        assert!(!text(&output.stdout).contains("BEGIN"));
+        assert_eq!(code(&["party", "enroll", command, file]), 3);
+    }
+}
+
+#[test]
+fn an_enclave_that_is_not_there_is_4() {
+    let folder = tempfile::tempdir().unwrap();
+    let measurements = folder.path().join("measurements.json");
+    let hex = "aa".repeat(48);
+    std::fs::write(
+        &measurements,
+        format!(r#"{{"pcr0": "{hex}", "pcr1": "{hex}", "pcr2": "{hex}"}}"#),
+    )
+    .unwrap();
+    // Bound and not listening: nobody else takes the port, and nobody answers.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let output = arca(&[
+        "party",
+        "enroll",
+        "draft",
+        folder.path().join("manifest.json").to_str().unwrap(),
+        "--cluster",
+        "acme",
+        "--party",
+        &format!("ceo={address}"),
+        "--measurements",
+        measurements.to_str().unwrap(),
+        "--administrator",
+        &format!("alice={}", "00".repeat(32)),
+        "--quorum",
+        "1",
+    ]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&address.to_string()));
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = arca(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("evidence"));
+    }
+}
