@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use arca_client::local::{ADMINISTRATORS, Binaries, LocalCluster, PARTIES, QUORUM};
-use arca_client::{Key, KeyState, NewKey, Payload, Scheme, SigningRequest};
+use arca_client::{Error, Key, KeyState, NewKey, Payload, Scheme, SigningRequest};
 
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
+use crate::cli::output::clean;
 use report::{Item, Report};
 
 #[derive(clap::Args)]
@@ -54,12 +55,16 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Some(folder) => format!("logs are in {}", folder.display()),
         None => "--keep DIR keeps its logs".to_owned(),
     };
-    let complaints = if error.is::<Interrupted>() {
-        String::new()
-    } else {
-        complaints(&cluster)
-    };
-    Err(error.context(format!("{} ({logs}){complaints}", report.failed_at())))
+    let known = error.downcast_ref::<Error>();
+    if !error.is::<Interrupted>() && !matches!(known, Some(Error::Process { .. })) {
+        let complaints = complaints(&cluster);
+        context.output.live(|page| {
+            for line in &complaints {
+                page.line(format!("  {}", clean(line)));
+            }
+        })?;
+    }
+    Err(error.context(format!("{} ({logs})", report.failed_at())))
 }
 
 /// The steps. At their end every process has stopped.
@@ -97,8 +102,8 @@ async fn steps(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::R
 }
 
 /// What the processes warned of last: where a failure that shows at the client began.
-fn complaints(cluster: &LocalCluster) -> String {
-    let mut text = String::new();
+fn complaints(cluster: &LocalCluster) -> Vec<String> {
+    let mut complaints = Vec::new();
     for party in cluster.parties() {
         for (what, log) in party.logs() {
             let log = std::fs::read_to_string(&log).unwrap_or_default();
@@ -106,16 +111,16 @@ fn complaints(cluster: &LocalCluster) -> String {
                 .lines()
                 .filter(|line| line.contains("WARN") || line.contains("ERROR"))
                 .collect();
-            for line in lines.iter().rev().take(3).rev() {
-                text.push_str(&format!("\n  {what} of {}: {line}", party.name()));
-            }
+            let last = lines
+                .get(lines.len().saturating_sub(3)..)
+                .unwrap_or_default();
+            complaints.extend(
+                last.iter()
+                    .map(|line| format!("{what} of {}: {line}", party.name())),
+            );
         }
     }
-    if text.is_empty() {
-        text
-    } else {
-        format!("{text}\n")
-    }
+    complaints
 }
 
 struct Keys {

@@ -1,0 +1,574 @@
+//! The whole command line against a real cluster: from empty folders to signatures.
+//!
+//! Needs the programs beside `arca`: `cargo build -p arca-host -p arca-enclave-simulated`.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use arca_client::local::{Binaries, Process};
+use arca_client::{psbt, solana};
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Amount, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+};
+use serde_json::Value;
+
+const PARTIES: [&str; 3] = ["ceo", "cto", "cloud"];
+
+/// Three parties and everything that their people have on their disks.
+struct World {
+    folder: tempfile::TempDir,
+    binaries: Binaries,
+    addresses: Vec<(&'static str, String)>,
+    processes: Vec<Process>,
+}
+
+impl World {
+    /// Initialised, configured and running; nobody is enrolled.
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let beside = Path::new(env!("CARGO_BIN_EXE_arca")).parent().unwrap();
+        let binaries = Binaries::in_folder(beside)
+            .expect("cargo build -p arca-host -p arca-enclave-simulated");
+        let addresses = PARTIES.map(|party| (party, free_address())).to_vec();
+        let mut world = Self {
+            folder,
+            binaries,
+            addresses,
+            processes: Vec::new(),
+        };
+        let root = world.path("root");
+        succeed(
+            Command::new(&world.binaries.enclave)
+                .arg("make-root")
+                .arg(&root),
+        );
+        let measurements = succeed(Command::new(&world.binaries.enclave).arg("measurements"));
+        std::fs::write(world.path("measurements.json"), measurements.stdout).unwrap();
+        for (party, address) in world.addresses.clone() {
+            world.start_party(party, &address);
+        }
+        world
+    }
+
+    fn start_party(&mut self, party: &'static str, address: &str) {
+        let peers = self.addresses.iter().filter(|(name, _)| *name != party);
+        let peers: Vec<String> = peers
+            .map(|(name, address)| format!("--peer={name}={address}"))
+            .collect();
+        let mut arguments = vec![
+            "party",
+            "init",
+            party,
+            "--dir",
+            party,
+            "--simulated-root",
+            "root",
+            "--listen",
+            address,
+        ];
+        arguments.extend(peers.iter().map(String::as_str));
+        let written = self.json(&arguments);
+        for (program, config) in [
+            (
+                self.binaries.host.clone(),
+                written["host_config"].as_str().unwrap(),
+            ),
+            (
+                self.binaries.enclave.clone(),
+                written["enclave_config"].as_str().unwrap(),
+            ),
+        ] {
+            succeed(Command::new(&program).args(["--config", config, "config", "check"]));
+            let name = program.file_name().unwrap().to_str().unwrap();
+            let log = self.path(&format!("{party}-{name}.log"));
+            let process = Process::start(
+                name,
+                &self.binaries.arca,
+                &program,
+                &["--config", config],
+                log,
+            )
+            .unwrap();
+            self.processes.push(process);
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn arca(&self, arguments: &[&str]) -> Output {
+        self.arca_with(arguments, &[])
+    }
+
+    fn arca_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_arca"))
+            .args(["--output", "json", "--profile", "profile.toml"])
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early does not read its input.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        self.json_with(arguments, &[])
+    }
+
+    /// What a command prints, which has to succeed and to say that all of this is simulated.
+    fn json_with(&self, arguments: &[&str], input: &[u8]) -> Value {
+        let output = self.arca_with(arguments, input);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let about_cluster =
+            arguments.get(1).is_none_or(|word| *word != "enroll") || value.get("cluster").is_some();
+        assert!(
+            !about_cluster || value["simulated"] == true,
+            "{arguments:?}"
+        );
+        value
+    }
+
+    /// Exit code and reason of a command that has to fail.
+    fn failure(&self, arguments: &[&str]) -> (i32, String) {
+        self.failure_with(arguments, &[])
+    }
+
+    fn failure_with(&self, arguments: &[&str], input: &[u8]) -> (i32, String) {
+        let output = self.arca_with(arguments, input);
+        assert!(
+            !output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        let reason = error["error"]["reason"].as_str().unwrap().to_owned();
+        (output.status.code().unwrap(), reason)
+    }
+
+    /// Repeats a command until its exit code and output are right: something else has to happen first.
+    fn until(&self, arguments: &[&str], right: impl Fn(i32, &Value) -> bool) -> Value {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let output = self.arca(arguments);
+            let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+            if right(output.status.code().unwrap(), &value) {
+                return value;
+            }
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(Instant::now() < end, "{arguments:?}: {value} {complaint}");
+        }
+    }
+
+    /// Administrators and parties agree on a manifest; the treasury gets a profile.
+    fn enroll(&self) {
+        let mut draft = vec![
+            "party",
+            "enroll",
+            "draft",
+            "manifest.json",
+            "--cluster",
+            "sim-test",
+            "--quorum",
+            "2",
+            "--simulated-root",
+            "root/root.der",
+            "--measurements",
+            "measurements.json",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+        for name in ["alice", "bob", "carol"] {
+            let key = self.json(&[
+                "party",
+                "enroll",
+                "administrator-key",
+                &format!("{name}.pem"),
+            ]);
+            draft.push(format!(
+                "--administrator={name}={}",
+                key["public_key"].as_str().unwrap()
+            ));
+        }
+        let key = self.json(&["party", "enroll", "principal-key", "treasury.pem"]);
+        let key = key["public_key"].as_str().unwrap();
+        draft.push(format!("--principal=treasury={key}:operator,initiator"));
+        let parties: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|(party, address)| format!("--party={party}={address}"))
+            .collect();
+        draft.extend(parties.iter().cloned());
+        let draft: Vec<&str> = draft.iter().map(String::as_str).collect();
+        // The enclaves are just starting: 4 says that one cannot be reached.
+        let drafted = self.until(&draft, |code, _| {
+            assert!(code == 0 || code == 4, "{code}");
+            code == 0
+        });
+        assert_eq!(drafted["candidates"].as_array().unwrap().len(), 3);
+
+        for name in ["alice", "bob"] {
+            let (key, signature) = (format!("{name}.pem"), format!("{name}.json"));
+            self.json(&[
+                "party",
+                "enroll",
+                "sign",
+                "manifest.json",
+                &signature,
+                "--key",
+                &key,
+            ]);
+        }
+        let assemble = [
+            "party",
+            "enroll",
+            "assemble",
+            "manifest.json",
+            "signed.json",
+            "alice.json",
+        ];
+        assert_eq!(self.failure(&assemble).0, 5, "one signature is no quorum");
+        assert_eq!(
+            self.failure(&[&assemble[..], &["alice.json"]].concat()).0,
+            5,
+            "nor is the same one twice"
+        );
+        self.json(&[&assemble[..], &["bob.json"]].concat());
+
+        let mut apply = vec![
+            "party",
+            "enroll",
+            "apply",
+            "signed.json",
+            "--simulated-root",
+            "root/root.der",
+            "--write-profile",
+            "profile.toml",
+            "--principal-key",
+            "treasury.pem",
+        ];
+        apply.extend(parties.iter().map(String::as_str));
+        self.json(&apply);
+        self.json(&["config", "check"]);
+    }
+}
+
+#[test]
+fn from_empty_folders_to_signatures() {
+    let mut world = World::start();
+    world.enroll();
+    let others = |party: &Value, key: &str| party[key].as_array().map_or(0, Vec::len);
+    let status = world.until(&["status"], |code, status| {
+        let parties = status["parties"].as_array().cloned().unwrap_or_default();
+        code == 0
+            && parties
+                .iter()
+                .all(|party| others(party, "connected_to") == 2)
+    });
+    assert!(
+        status["parties"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|party| party["attested"] == true)
+    );
+    assert_eq!(
+        world.json(&["party", "list"])["parties"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    evidence(&world);
+
+    let create = [
+        "key",
+        "create",
+        "--threshold",
+        "2",
+        "--request-id",
+        "one",
+        "--name",
+        "btc",
+        "--scheme",
+        "bip340",
+    ];
+    let key = world.json(&create);
+    assert_eq!(
+        world.json(&create),
+        key,
+        "the same request makes the same key"
+    );
+    world.json(&[
+        "key",
+        "create",
+        "--threshold",
+        "2",
+        "--name",
+        "sol",
+        "--scheme",
+        "ed25519",
+    ]);
+    assert_eq!(
+        world.json(&["key", "list"])["keys"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    for party in PARTIES {
+        assert_eq!(
+            world.json(&["key", "show", "btc", "--party", party])["public_key"],
+            key["public_key"]
+        );
+    }
+    signatures(&world);
+    refusals(&world);
+
+    // The last enclave that was started; its host stays.
+    drop(world.processes.pop());
+    let status = world.until(&["status"], |code, _| code == 4);
+    let parties = status["parties"].as_array().unwrap();
+    assert_eq!(
+        parties
+            .iter()
+            .filter(|party| party["attested"] == true)
+            .count(),
+        2
+    );
+    assert_eq!(world.failure(&["key", "list", "--party", "cloud"]).0, 4);
+    signatures(&world);
+}
+
+fn evidence(world: &World) {
+    let shown = world.json(&["party", "evidence", "ceo", "--save", "ceo.cose"]);
+    let shown = &shown["evidence"][0];
+    let field = |name: &str| shown[name].as_str().unwrap();
+    let verify = [
+        "evidence",
+        "verify",
+        "ceo.cose",
+        "--pcr0",
+        field("pcr0"),
+        "--pcr1",
+        field("pcr1"),
+        "--pcr2",
+        field("pcr2"),
+        "--nonce",
+        field("nonce"),
+    ];
+    let simulated = [&verify[..], &["--simulated-root", "root/root.der"]].concat();
+    assert_eq!(world.json(&simulated)["trust_class"], "simulated");
+    // Whoever does not name the simulated root verifies for production.
+    assert_eq!(world.failure(&verify).0, 5);
+
+    // Without a principal's key one can look at the evidence, and at nothing else.
+    let profile = std::fs::read_to_string(world.path("profile.toml")).unwrap();
+    let (before, after) = profile.split_once("[principal]").unwrap();
+    let (_, after) = after.split_once("[parties]").unwrap();
+    std::fs::write(
+        world.path("visitor.toml"),
+        format!("{before}[parties]{after}"),
+    )
+    .unwrap();
+    let visitor = |command: &[&'static str]| [&["--profile", "visitor.toml"], command].concat();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_arca"))
+            .args(arguments)
+            .current_dir(world.folder.path())
+            .output()
+            .unwrap()
+            .status
+            .code()
+    };
+    assert_eq!(run(&visitor(&["party", "evidence"])), Some(0));
+    assert_eq!(run(&visitor(&["key", "list"])), Some(6));
+}
+
+fn signatures(world: &World) {
+    let key = public_key(world, "btc");
+    let spend = unsigned(&key);
+    std::fs::write(world.path("spend.psbt"), spend.serialize()).unwrap();
+    let by_file = ["sign", "psbt", "spend.psbt", "--key", "btc", "--wait"];
+    let signed = world.json(&by_file);
+    let hex = signed["transaction"]["hex"].as_str().unwrap();
+    let transaction: Transaction = bitcoin::consensus::encode::deserialize_hex(hex).unwrap();
+    assert_eq!(transaction.compute_txid(), spend.unsigned_tx.compute_txid());
+    let coins = [spend.inputs[0].witness_utxo.clone().unwrap()];
+    psbt::verify(&transaction, &coins, &coins[0].script_pubkey, &[0]).unwrap();
+    let by_stdin = ["sign", "psbt", "-", "--key", "btc", "--wait"];
+    let again = world.json_with(&by_stdin, spend.to_string().as_bytes());
+    assert_eq!(again["transaction"]["txid"], signed["transaction"]["txid"]);
+
+    let key = public_key(world, "sol");
+    let message = solana::transfer(&key, &[9; 32], 5, &[7; 32]);
+    let signed = world.json_with(
+        &["sign", "solana", "-", "--key", "sol", "--wait"],
+        message.bytes(),
+    );
+    assert_eq!(
+        signed["transaction"]["missing_signers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+
+    // Not waited for, and found again.
+    let request = world.json_with(&["sign", "psbt", "-", "--key", "btc"], &spend.serialize());
+    let name = request["signing_request"]["name"].as_str().unwrap();
+    let shown = world.until(&["sign", "show", name], |code, shown| {
+        assert_eq!(code, 0);
+        shown["signing_request"]["state"] == "SIGNED"
+    });
+    assert_eq!(
+        shown["signing_request"]["signers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+fn refusals(world: &World) {
+    let digest = "ab".repeat(32);
+    let (code, reason) = world.failure(&["sign", "digest", &digest, "--key", "btc", "--wait"]);
+    assert_eq!((code, reason.as_str()), (6, "RAW_DIGEST_NOT_ALLOWED"));
+    let foreign = unsigned(&psbt_key_of_nobody()).serialize();
+    let (code, reason) =
+        world.failure_with(&["sign", "psbt", "-", "--key", "btc", "--wait"], &foreign);
+    assert_eq!((code, reason.as_str()), (6, "PSBT_NO_INPUT_OF_KEY"));
+    let create = [
+        "key",
+        "create",
+        "--threshold",
+        "3",
+        "--request-id",
+        "one",
+        "--name",
+        "btc",
+        "--scheme",
+        "bip340",
+    ];
+    assert_eq!(world.failure(&create), (6, "REQUEST_ID_REUSED".to_owned()));
+    assert_eq!(
+        world
+            .failure(&[
+                "key",
+                "create",
+                "--threshold",
+                "9",
+                "--name",
+                "x",
+                "--scheme",
+                "bip340"
+            ])
+            .0,
+        6
+    );
+    assert_eq!(
+        world
+            .failure(&["key", "show", "keys/00000000000000000000000000000000"])
+            .0,
+        6
+    );
+    assert_eq!(world.failure(&["key", "show", "no such key"]).0, 3);
+    assert_eq!(
+        world.failure(&["sign", "psbt", "-", "--key", "sol"]).0,
+        3,
+        "no PSBT"
+    );
+    let own = unsigned(&public_key(world, "btc")).serialize();
+    assert_eq!(
+        world
+            .failure_with(&["sign", "psbt", "-", "--key", "sol"], &own)
+            .0,
+        3,
+        "the wrong scheme"
+    );
+    assert_eq!(
+        world
+            .failure(&[
+                "sign",
+                "show",
+                "signingRequests/00000000000000000000000000000000"
+            ])
+            .0,
+        6
+    );
+    assert_eq!(world.failure(&["key", "list", "--party", "cfo"]).0, 3);
+}
+
+fn public_key(world: &World, name: &str) -> [u8; 32] {
+    let key = world.json(&["key", "show", name]);
+    hex::decode(key["public_key"].as_str().unwrap())
+        .unwrap()
+        .try_into()
+        .unwrap()
+}
+
+/// BIP-86's first test vector.
+fn psbt_key_of_nobody() -> [u8; 32] {
+    let key = "cc8a4bc64d897bddc5fbc2f670f7a8ba0b386779106cf1223c6fc5d7cd6fc115";
+    hex::decode(key).unwrap().try_into().unwrap()
+}
+
+fn unsigned(key: &[u8; 32]) -> Psbt {
+    let transaction = Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: OutPoint::new(Txid::from_byte_array([8; 32]), 1),
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: vec![TxOut {
+            value: Amount::from_sat(90_000),
+            script_pubkey: psbt::output_script(&psbt_key_of_nobody()).unwrap(),
+        }],
+    };
+    let mut psbt = Psbt::from_unsigned_tx(transaction).unwrap();
+    psbt.inputs[0].witness_utxo = Some(TxOut {
+        value: Amount::from_sat(100_000),
+        script_pubkey: psbt::output_script(key).unwrap(),
+    });
+    psbt
+}
+
+/// Below the ports that the kernel gives to whoever connects.
+fn free_address() -> String {
+    use rand_core::RngCore;
+    loop {
+        let port = 30_000 + rand_core::OsRng.next_u32() % 2_000;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
