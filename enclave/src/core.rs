@@ -119,7 +119,9 @@ impl Core {
             platform,
         });
         if let Some(manifest) = manifest {
-            core.take_manifest(Arc::new(manifest))?;
+            let manifest = Arc::new(manifest);
+            core.endpoint.set_manifest(Arc::clone(&manifest))?;
+            core.take_membership(&manifest)?;
         }
         Ok(core)
     }
@@ -150,9 +152,12 @@ impl Core {
         Ok(membership)
     }
 
-    /// Whether a manifest was accepted.
-    pub fn is_enrolled(&self) -> bool {
-        self.membership.borrow().is_some()
+    /// The manifest in force, also outside its validity; `None` before one was accepted.
+    pub fn manifest(&self) -> Option<Arc<Manifest>> {
+        self.membership
+            .borrow()
+            .as_ref()
+            .map(|membership| Arc::clone(&membership.manifest))
     }
 
     /// Changes when another manifest is accepted.
@@ -162,7 +167,7 @@ impl Core {
 
     /// Accepts a manifest: the first by its own quorum, a later one by that of the current administrators too.
     ///
-    /// It is sealed and stored before this returns. Every channel under the previous one ends right after.
+    /// It is sealed, stored and in force when this returns. Every channel under the previous one ends right after.
     ///
     /// # Errors
     /// [`Error::Reject`] with what is wrong with it; [`Error::Fault`] when it could not be stored.
@@ -208,11 +213,14 @@ impl Core {
         self.state
             .write(&Owner::default(), PARTY_OBJECT, 0, &content)
             .await?;
+        let manifest = Arc::new(manifest);
+        self.take_membership(&manifest)?;
+        // The caller's own channel ends with the others; the answer leaves first.
         let core = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(ENROLL_ANSWER).await;
-            if let Err(error) = core.take_manifest(Arc::new(manifest)) {
-                tracing::error!(%error, "the manifest that was just stored cannot be used");
+            if let Err(error) = core.endpoint.set_manifest(manifest) {
+                tracing::error!(%error, "channels go on under the manifest before");
             }
         });
         Ok((name, epoch))
@@ -293,7 +301,8 @@ impl Core {
         Ok(())
     }
 
-    fn take_manifest(&self, manifest: Arc<Manifest>) -> Result<(), Error> {
+    /// Decides by this manifest from now on.
+    fn take_membership(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
         let party = manifest
             .party_by_identity(self.endpoint.identity().spki())
             .ok_or(Error::Bug(
@@ -301,7 +310,6 @@ impl Core {
             ))?
             .name
             .clone();
-        self.endpoint.set_manifest(Arc::clone(&manifest))?;
         let owner = Owner {
             cluster: manifest.cluster().to_owned(),
             party: party.clone(),
@@ -313,6 +321,7 @@ impl Core {
             epoch = manifest.epoch(),
             "enrolled"
         );
+        let manifest = Arc::clone(manifest);
         self.membership.send_replace(Some(Arc::new(Membership {
             party,
             manifest,

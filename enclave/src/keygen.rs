@@ -9,6 +9,7 @@ use arca_proto::v1::{
 use arca_threshold::{DkgParams, Participant, SessionId, dkg};
 use prost::Message as _;
 use rand_core::RngCore as _;
+use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     key::{HeldKey, KeyRecord},
     names,
     network::{Opening, SessionKey},
-    operations::{Begun, Running, other_body},
+    operations::{Begun, other_body},
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
     tags,
 };
@@ -26,6 +27,8 @@ use crate::{
 const KEY_GENERATION: Duration = Duration::from_secs(30);
 /// How long to wait for parties that are just connecting.
 const GATHER: Duration = Duration::from_secs(10);
+/// Pause before a session that lost a party is tried again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Begins a key generation that `administrator` asked for, or finds the one it asked for before.
 ///
@@ -38,13 +41,7 @@ pub async fn create(
 ) -> Result<Operation, Error> {
     let membership = core.membership()?;
     names::check_request_id(&request.request_id)?;
-    let mut session = SessionKey::default();
-    core.randomness
-        .generator(&*core.platform)?
-        .fill_bytes(&mut session);
-    let id = key_id_of(&session);
-    let record = draft(core, &membership, &id, &request)?;
-
+    draft(core, &membership, &SessionKey::default(), &request)?;
     let body = names::tagged_digest(
         tags::KEY_REQUEST_BODY,
         &[
@@ -55,36 +52,32 @@ pub async fn create(
             request.parties.join(",").as_bytes(),
         ],
     );
-    let request_object = format!(
-        "request/{}",
-        names::derived_id(
-            tags::KEY_REQUEST_ID,
-            &[
-                membership.manifest.cluster().as_bytes(),
-                administrator.as_bytes(),
-                request.request_id.as_bytes(),
-            ],
-        )
+    let id = names::derived_id(
+        tags::KEY_REQUEST_ID,
+        &[
+            membership.manifest.cluster().as_bytes(),
+            administrator.as_bytes(),
+            request.request_id.as_bytes(),
+        ],
     );
-    if let Some(done) = made_before(core, &membership, &request_object, &body).await? {
-        return Ok(done);
+    if let Some((made, done)) = made_before(core, &membership, &id).await? {
+        return if made.body_digest == body {
+            Ok(done)
+        } else {
+            Err(other_body())
+        };
     }
-    let name = format!("{}{id}", names::OPERATIONS);
-    match core.operations.begin(&request_object, body, &name)? {
+    match core.operations.begin(&operation_name(&id), body)? {
         Begun::Known(operation) => Ok(operation),
         Begun::New(running, operation) => {
             let core = Arc::clone(core);
             tokio::spawn(async move {
-                coordinate(
-                    core,
-                    membership,
-                    session,
-                    record,
-                    request_object,
-                    body,
-                    running,
-                )
-                .await;
+                let outcome = coordinate(&core, &membership, &id, &request, body).await;
+                match &outcome {
+                    Ok(record) => tracing::info!(key = record.name, "made a key"),
+                    Err(error) => tracing::warn!(%error, "a key generation failed"),
+                }
+                running.finish(outcome.map(|record| any(&record)));
             });
             Ok(operation)
         }
@@ -100,19 +93,14 @@ pub async fn operation(core: &Core, name: &str) -> Result<Operation, Error> {
     if let Some(operation) = core.operations.get(name) {
         return Ok(operation.borrow().clone());
     }
-    let held = match core.key(&format!("{}{id}", names::KEYS)).await {
-        Err(Error::Reject {
-            code: Code::NotFound,
-            ..
-        }) => None,
-        other => Some(other?),
-    };
-    match held {
-        Some(held) if held.record.enabled => Ok(finished(name, &held.record)),
-        Some(_) | None => Err(Error::not_found(
+    let membership = core.membership()?;
+    match made_before(core, &membership, id).await? {
+        Some((_, done)) => Ok(done),
+        None => Err(Error::not_found(
             "OPERATION_NOT_FOUND",
             format!(
-                "{name}: not known at this party, or interrupted by a restart; ask again under the same request_id"
+                "{name}: not known at {}, or interrupted by a restart; ask again under the same request_id",
+                membership.party
             ),
         )),
     }
@@ -139,7 +127,7 @@ pub async fn participate(core: Arc<Core>, opening: Opening, task: GenerateKey) {
 fn draft(
     core: &Core,
     membership: &Membership,
-    id: &str,
+    session: &SessionKey,
     request: &CreateKeyRequest,
 ) -> Result<KeyRecord, Error> {
     let mut parties = request.parties.clone();
@@ -152,7 +140,7 @@ fn draft(
             .collect();
     }
     let record = KeyRecord::from_wire(Key {
-        name: format!("{}{id}", names::KEYS),
+        name: key_name(session),
         display_name: request.display_name.clone(),
         scheme: request.scheme,
         threshold: request.threshold,
@@ -190,57 +178,69 @@ fn check_parties(membership: &Membership, record: &KeyRecord) -> Result<(), Erro
     Ok(())
 }
 
+/// What a request made, in this boot or before.
 async fn made_before(
     core: &Core,
     membership: &Membership,
-    request_object: &str,
-    body: &[u8; 32],
-) -> Result<Option<Operation>, Error> {
-    let Some(content) = core.state.read(&membership.owner, request_object).await? else {
+    id: &str,
+) -> Result<Option<(SealedKeyRequest, Operation)>, Error> {
+    let Some(content) = core
+        .state
+        .read(&membership.owner, &request_object(id))
+        .await?
+    else {
         return Ok(None);
     };
     let made = SealedKeyRequest::decode(content.as_slice())
         .map_err(|_| Error::Bug("a sealed key request does not decode"))?;
-    if made.body_digest != body {
-        return Err(other_body());
-    }
     let held = core.key(&made.key).await?;
-    let id = names::key_id(&made.key)?;
-    Ok(Some(finished(
-        &format!("{}{id}", names::OPERATIONS),
-        &held.record,
-    )))
+    let done = Operation {
+        name: operation_name(id),
+        done: true,
+        result: Some(Outcome::Response(any(&held.record))),
+    };
+    Ok(Some((made, done)))
 }
 
+/// Generates the key and remembers which request made it. A session that loses a peer is tried again.
 async fn coordinate(
-    core: Arc<Core>,
-    membership: Arc<Membership>,
-    session: SessionKey,
-    record: KeyRecord,
-    request_object: String,
+    core: &Arc<Core>,
+    membership: &Membership,
+    id: &str,
+    request: &CreateKeyRequest,
     body: [u8; 32],
-    running: Running,
-) {
-    let name = record.name.clone();
-    let outcome = async {
-        let held = generate(&core, &membership, session, record)
+) -> Result<KeyRecord, Error> {
+    let until = Instant::now() + GATHER;
+    let held = loop {
+        let mut session = SessionKey::default();
+        core.randomness
+            .generator(&*core.platform)?
+            .fill_bytes(&mut session);
+        let record = draft(core, membership, &session, request)?;
+        match generate(core, membership, session, record, until)
             .await
-            .map_err(|ended| ended.error)?;
-        let made = SealedKeyRequest {
-            body_digest: body.to_vec(),
-            key: held.record.name.clone(),
-        };
-        core.state
-            .write(&membership.owner, &request_object, 0, &made.encode_to_vec())
-            .await?;
-        Ok(held)
-    }
-    .await;
-    match &outcome {
-        Ok(_) => tracing::info!(key = name, "made a key"),
-        Err(error) => tracing::warn!(key = name, %error, "a key generation failed"),
-    }
-    running.finish(outcome.map(|held: Arc<HeldKey>| any(&held.record)));
+            .map_err(|ended| ended.error)
+        {
+            Err(Error::Unavailable { message, .. }) if Instant::now() < until => {
+                tracing::info!(message, "a key generation lost a party; trying again");
+                sleep(RETRY).await;
+            }
+            other => break other?,
+        }
+    };
+    let made = SealedKeyRequest {
+        body_digest: body.to_vec(),
+        key: held.record.name.clone(),
+    };
+    core.state
+        .write(
+            &membership.owner,
+            &request_object(id),
+            0,
+            &made.encode_to_vec(),
+        )
+        .await?;
+    Ok(held.record.clone())
 }
 
 async fn generate(
@@ -248,6 +248,7 @@ async fn generate(
     membership: &Membership,
     session: SessionKey,
     record: KeyRecord,
+    until: Instant,
 ) -> Result<Arc<HeldKey>, Ended> {
     let others: Vec<String> = record
         .parties
@@ -255,7 +256,13 @@ async fn generate(
         .filter(|party| **party != membership.party)
         .cloned()
         .collect();
-    core.network.wait_for(&others, others.len(), GATHER).await?;
+    core.network
+        .wait_for(
+            &others,
+            others.len(),
+            until.saturating_duration_since(Instant::now()),
+        )
+        .await?;
     let frames = core
         .network
         .open(session, &membership.party, &record.parties)?;
@@ -294,7 +301,7 @@ async fn join(
         }
         // The name follows from the session, and a session id is good for one session: no key is ever made
         // in the place of another.
-        let expected = format!("{}{}", names::KEYS, key_id_of(&session));
+        let expected = key_name(&session);
         let open = opening.participants();
         if record.name != expected || record.enabled || record.epoch != 1 || open != record.parties
         {
@@ -391,8 +398,20 @@ pub async fn enable(core: &Core, held: &Arc<HeldKey>) -> Result<Arc<HeldKey>, Er
     Ok(held)
 }
 
-fn key_id_of(session: &SessionKey) -> String {
-    names::derived_id(tags::KEY_ID, &[session])
+fn key_name(session: &SessionKey) -> String {
+    format!(
+        "{}{}",
+        names::KEYS,
+        names::derived_id(tags::KEY_ID, &[session])
+    )
+}
+
+fn operation_name(id: &str) -> String {
+    format!("{}{id}", names::OPERATIONS)
+}
+
+fn request_object(id: &str) -> String {
+    format!("request/{id}")
 }
 
 fn participants(record: &KeyRecord) -> BTreeMap<Participant, String> {
@@ -410,14 +429,6 @@ fn roster(record: &KeyRecord, id: SessionKey, me: &str, timeout: Duration) -> Ro
         key_epoch: record.epoch,
         participants: participants(record),
         timeout,
-    }
-}
-
-fn finished(name: &str, record: &KeyRecord) -> Operation {
-    Operation {
-        name: name.to_owned(),
-        done: true,
-        result: Some(Outcome::Response(any(record))),
     }
 }
 

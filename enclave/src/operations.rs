@@ -14,15 +14,14 @@ use crate::error::Error;
 /// Operations remembered; the oldest are forgotten first. Their results live on as resources.
 const REMEMBERED: usize = 1024;
 
-/// Operations by name, and which request began them.
+/// Operations by name. The name follows from the request, so the same request finds its operation.
 #[derive(Default)]
 pub struct Operations(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    by_name: HashMap<String, watch::Receiver<Operation>>,
-    by_request: HashMap<String, ([u8; 32], String)>,
-    order: VecDeque<(String, String)>,
+    by_name: HashMap<String, ([u8; 32], watch::Receiver<Operation>)>,
+    order: VecDeque<String>,
 }
 
 /// The end of an operation that reports its outcome. Dropping it unfinished reports an interruption.
@@ -37,24 +36,19 @@ pub enum Begun {
 }
 
 impl Operations {
-    /// Begins the operation `name` for a request, unless that request began one already.
+    /// Begins the operation `name` for a request with this body, unless it is there already. One that failed is
+    /// begun anew.
     ///
     /// # Errors
     /// [`Error::Reject`] when the request's id was used with another body.
-    pub fn begin(&self, request: &str, body: [u8; 32], name: &str) -> Result<Begun, Error> {
+    pub fn begin(&self, name: &str, body: [u8; 32]) -> Result<Begun, Error> {
         let mut table = self.table();
-        if let Some((known_body, known)) = table.by_request.get(request) {
+        if let Some((known_body, known)) = table.by_name.get(name) {
             if *known_body != body {
                 return Err(other_body());
             }
-            let current = table
-                .by_name
-                .get(known)
-                .map(|operation| operation.borrow().clone());
-            // One that failed may be tried again under the same id.
-            if let Some(current) = current
-                && !matches!(current.result, Some(Outcome::Error(_)))
-            {
+            let current = known.borrow().clone();
+            if !matches!(current.result, Some(Outcome::Error(_))) {
                 return Ok(Begun::Known(current));
             }
         }
@@ -63,29 +57,27 @@ impl Operations {
             ..Operation::default()
         };
         let (sender, receiver) = watch::channel(operation.clone());
-        table.by_name.insert(name.to_owned(), receiver);
-        table
-            .by_request
-            .insert(request.to_owned(), (body, name.to_owned()));
-        table.order.push_back((name.to_owned(), request.to_owned()));
-        if table.order.len() > REMEMBERED
-            && let Some((name, request)) = table.order.pop_front()
+        if table
+            .by_name
+            .insert(name.to_owned(), (body, receiver))
+            .is_none()
         {
-            table.by_name.remove(&name);
-            if table
-                .by_request
-                .get(&request)
-                .is_some_and(|(_, known)| *known == name)
-            {
-                table.by_request.remove(&request);
-            }
+            table.order.push_back(name.to_owned());
+        }
+        if table.order.len() > REMEMBERED
+            && let Some(oldest) = table.order.pop_front()
+        {
+            table.by_name.remove(&oldest);
         }
         Ok(Begun::New(Running(sender), operation))
     }
 
     /// An operation of this boot.
     pub fn get(&self, name: &str) -> Option<watch::Receiver<Operation>> {
-        self.table().by_name.get(name).cloned()
+        self.table()
+            .by_name
+            .get(name)
+            .map(|(_, operation)| operation.clone())
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -143,41 +135,36 @@ pub fn other_body() -> Error {
 mod tests {
     use super::*;
 
-    fn begin(operations: &Operations, request: &str, body: u8, name: &str) -> Result<Begun, Error> {
-        operations.begin(request, [body; 32], name)
-    }
-
     #[test]
     fn the_same_request_finds_its_operation_and_another_body_is_refused() {
         let operations = Operations::default();
-        let Ok(Begun::New(running, _)) = begin(&operations, "r", 1, "operations/a") else {
+        let Ok(Begun::New(running, begun)) = operations.begin("operations/a", [1; 32]) else {
             panic!("the first request begins an operation");
         };
-        match begin(&operations, "r", 1, "operations/b") {
-            Ok(Begun::Known(known)) => assert_eq!(known.name, "operations/a"),
+        match operations.begin("operations/a", [1; 32]) {
+            Ok(Begun::Known(known)) => assert_eq!(known, begun),
             _ => panic!("the same request finds its operation"),
         }
-        assert!(begin(&operations, "r", 2, "operations/c").is_err());
+        assert!(operations.begin("operations/a", [2; 32]).is_err());
         running.finish(Ok(prost_types::Any::default()));
-        assert!(
-            operations
-                .get("operations/a")
-                .is_some_and(|o| o.borrow().done)
-        );
+        let seen = operations.get("operations/a").unwrap();
+        assert!(seen.borrow().done);
     }
 
     #[test]
     fn a_dropped_operation_reports_that_it_was_interrupted_and_may_be_tried_again() {
         let operations = Operations::default();
-        drop(begin(&operations, "r", 1, "operations/a"));
+        drop(operations.begin("operations/a", [1; 32]));
         let seen = operations
             .get("operations/a")
             .map(|operation| operation.borrow().clone());
-        assert!(
-            matches!(seen.and_then(|o| o.result), Some(Outcome::Error(e)) if e.reason == "INTERRUPTED")
-        );
+        let reason = match seen.and_then(|operation| operation.result) {
+            Some(Outcome::Error(error)) => error.reason,
+            other => panic!("no error: {other:?}"),
+        };
+        assert_eq!(reason, "INTERRUPTED");
         assert!(matches!(
-            begin(&operations, "r", 1, "operations/b"),
+            operations.begin("operations/a", [1; 32]),
             Ok(Begun::New(..))
         ));
     }
@@ -186,12 +173,7 @@ mod tests {
     fn the_oldest_operations_are_forgotten() {
         let operations = Operations::default();
         for index in 0..=REMEMBERED {
-            let _ = begin(
-                &operations,
-                &format!("r{index}"),
-                1,
-                &format!("operations/{index}"),
-            );
+            let _ = operations.begin(&format!("operations/{index}"), [1; 32]);
         }
         assert!(operations.get("operations/0").is_none());
         assert!(operations.get("operations/1").is_some());

@@ -141,7 +141,9 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
             ));
         }
         let participants = indices(&admitted, &signers)?;
+        let revoked = |signer: &String| membership.manifest.party(signer).is_none();
         if participants.len() != signers.len()
+            || signers.iter().any(revoked)
             || !signers.contains(&membership.party)
             || !signers.contains(&opening.from)
         {

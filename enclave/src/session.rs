@@ -295,18 +295,7 @@ impl Session {
         match frame.body {
             Some(Body::Round(message)) => Ok(Some((sender, Message::Round(message)))),
             Some(Body::Stored(digest)) => Ok(Some((sender, Message::Stored(digest)))),
-            Some(Body::Abort(abort)) => Err(Ended {
-                error: Error::Abort {
-                    reason: "PEER_ABORTED".to_owned(),
-                    message: format!(
-                        "{from} ended the session: {}: {}",
-                        printable(&abort.reason, 64),
-                        printable(&abort.message, 300)
-                    ),
-                    culprits: Vec::new(),
-                },
-                without: vec![from],
-            }),
+            Some(Body::Abort(abort)) => Err(peer_ended(from, &abort)),
             Some(Body::Open(_) | Body::Ping(_) | Body::Pong(_)) | None => Ok(None),
         }
     }
@@ -402,6 +391,36 @@ impl Session {
                 Error::Bug("the threshold protocol reached a state it should not")
             }
         }
+    }
+}
+
+/// A session that a peer ended. What the peer says of others is passed on as its words and blames nobody.
+fn peer_ended(peer: String, abort: &AbortSession) -> Ended {
+    let message = format!(
+        "{peer} ended the session: {}: {}",
+        printable(&abort.reason, 64),
+        printable(&abort.message, 300)
+    );
+    if matches!(
+        abort.reason.as_str(),
+        "PEER_NOT_CONNECTED" | "PEER_TIMEOUT" | "PEER_SLOW"
+    ) {
+        return Ended {
+            error: Error::Unavailable {
+                reason: "PEER_LOST_ANOTHER",
+                message,
+                parties: Vec::new(),
+            },
+            without: Vec::new(),
+        };
+    }
+    Ended {
+        error: Error::Abort {
+            reason: "PEER_ABORTED".to_owned(),
+            message,
+            culprits: Vec::new(),
+        },
+        without: vec![peer],
     }
 }
 

@@ -181,3 +181,117 @@ fn rolled_back(object: &str, known: u64, found: u64) -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_platform::TestPlatform;
+
+    struct Fixture {
+        platform: Arc<TestPlatform>,
+        state: SealedState,
+        owner: Owner,
+    }
+
+    fn fixture() -> Fixture {
+        let platform = Arc::new(TestPlatform::new());
+        let randomness = Arc::new(Randomness::new(&*platform).unwrap());
+        let state = SealedState::new(platform.clone(), randomness);
+        let owner = Owner {
+            cluster: "sim-test".into(),
+            party: "ceo".into(),
+            manifest_digest: None,
+        };
+        Fixture {
+            platform,
+            state,
+            owner,
+        }
+    }
+
+    impl Fixture {
+        /// The same disk and hardware after a restart.
+        fn restarted(&self) -> Fixture {
+            let randomness = Arc::new(Randomness::new(&*self.platform).unwrap());
+            Fixture {
+                platform: self.platform.clone(),
+                state: SealedState::new(self.platform.clone(), randomness),
+                owner: self.owner.clone(),
+            }
+        }
+
+        async fn write(&self, content: &[u8]) -> Result<(), Error> {
+            self.state.write(&self.owner, "signing/1", 0, content).await
+        }
+
+        async fn read(&self) -> Result<Option<Vec<u8>>, Error> {
+            let content = self.state.read(&self.owner, "signing/1").await?;
+            Ok(content.map(|content| content.to_vec()))
+        }
+
+        fn blob(&self) -> Option<Vec<u8>> {
+            self.platform.disk().get("signing/1").cloned()
+        }
+
+        fn set_blob(&self, blob: Option<Vec<u8>>) {
+            match blob {
+                Some(blob) => self.platform.disk().insert("signing/1".into(), blob),
+                None => self.platform.disk().remove("signing/1"),
+            };
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_read_also_after_a_restart() {
+        let f = fixture();
+        assert_eq!(f.read().await.unwrap(), None);
+        f.write(b"one").await.unwrap();
+        f.write(b"two").await.unwrap();
+        assert_eq!(f.read().await.unwrap().as_deref(), Some(&b"two"[..]));
+        let f = f.restarted();
+        assert_eq!(f.read().await.unwrap().as_deref(), Some(&b"two"[..]));
+    }
+
+    #[tokio::test]
+    async fn within_one_boot_the_host_cannot_go_back_on_a_blob() {
+        let f = fixture();
+        f.write(b"one").await.unwrap();
+        let old = f.blob();
+        f.write(b"two").await.unwrap();
+        let new = f.blob();
+        for gone_back in [old, None] {
+            f.set_blob(gone_back);
+            assert_eq!(
+                f.read().await.unwrap_err().reason(),
+                "SEALED_STATE_ROLLED_BACK"
+            );
+        }
+        f.set_blob(new);
+        assert_eq!(f.read().await.unwrap().as_deref(), Some(&b"two"[..]));
+    }
+
+    #[tokio::test]
+    async fn each_blob_names_the_one_before_it() {
+        let f = fixture();
+        f.write(b"one").await.unwrap();
+        let first = f.blob().unwrap();
+        // A restart in between does not break the chain.
+        let f = f.restarted();
+        f.write(b"two").await.unwrap();
+        let blob = f.blob().unwrap();
+        let opened = sealing::unseal(&*f.platform, "sim-test", "ceo", "signing/1", &blob).await;
+        let (header, _) = opened.unwrap();
+        assert_eq!(header.sequence, 2);
+        assert_eq!(header.predecessor, sealing::digest(&first));
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_does_not_open_is_never_written_over() {
+        let f = fixture();
+        f.write(b"one").await.unwrap();
+        let f = f.restarted();
+        f.set_blob(Some(b"garbage".to_vec()));
+        assert!(f.write(b"two").await.is_err());
+        assert_eq!(f.blob().as_deref(), Some(&b"garbage"[..]));
+    }
+}

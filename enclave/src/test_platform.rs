@@ -1,11 +1,22 @@
-//! A platform for this crate's unit tests: no network, no evidence, a key in memory.
+//! A platform for this crate's unit tests: no network, no evidence, a key and a host's disk in memory.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
     aead::{Aead, Payload},
 };
 use arca_attestation::{TrustAnchors, TrustClass, UnixMillis};
+use arca_proto::v1::{
+    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
+    PutBlobResponse,
+    storage_service_server::{StorageService, StorageServiceServer},
+};
 use rand_core::{OsRng, RngCore};
+use tonic::{Request, Response, Status, transport::Server};
 
 use crate::platform::{BoxedStream, DataKey, HostEndpoint, Platform, PlatformError};
 
@@ -13,7 +24,10 @@ pub struct TestPlatform {
     kek: [u8; 32],
     stuck: bool,
     anchors: TrustAnchors,
+    disk: Arc<Mutex<Disk>>,
 }
+
+type Disk = BTreeMap<String, Vec<u8>>;
 
 impl TestPlatform {
     pub fn new() -> Self {
@@ -23,7 +37,13 @@ impl TestPlatform {
             kek,
             stuck: false,
             anchors: TrustAnchors::production(),
+            disk: Arc::default(),
         }
+    }
+
+    /// What the host has stored.
+    pub fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap()
     }
 
     pub fn with_stuck_random() -> Self {
@@ -98,7 +118,52 @@ impl Platform for TestPlatform {
         std::future::pending().await
     }
 
-    async fn connect(&self, _: HostEndpoint) -> std::io::Result<BoxedStream> {
-        Err(std::io::ErrorKind::NotConnected.into())
+    async fn connect(&self, endpoint: HostEndpoint) -> std::io::Result<BoxedStream> {
+        assert_eq!(endpoint, HostEndpoint::Storage);
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let storage = StorageServiceServer::new(MemoryHost(self.disk.clone()));
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
+        tokio::spawn(
+            Server::builder()
+                .add_service(storage)
+                .serve_with_incoming(incoming),
+        );
+        Ok(Box::new(ours))
+    }
+}
+
+struct MemoryHost(Arc<Mutex<Disk>>);
+
+#[tonic::async_trait]
+impl StorageService for MemoryHost {
+    async fn put_blob(
+        &self,
+        request: Request<PutBlobRequest>,
+    ) -> Result<Response<PutBlobResponse>, Status> {
+        let request = request.into_inner();
+        self.0.lock().unwrap().insert(request.name, request.blob);
+        Ok(Response::new(PutBlobResponse {}))
+    }
+
+    async fn get_blob(
+        &self,
+        request: Request<GetBlobRequest>,
+    ) -> Result<Response<GetBlobResponse>, Status> {
+        let blob = self
+            .0
+            .lock()
+            .unwrap()
+            .get(&request.into_inner().name)
+            .cloned();
+        let blob = blob.ok_or_else(|| Status::not_found("none"))?;
+        Ok(Response::new(GetBlobResponse { blob }))
+    }
+
+    async fn list_blobs(
+        &self,
+        _: Request<ListBlobsRequest>,
+    ) -> Result<Response<ListBlobsResponse>, Status> {
+        let names = self.0.lock().unwrap().keys().cloned().collect();
+        Ok(Response::new(ListBlobsResponse { names }))
     }
 }

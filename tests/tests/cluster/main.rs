@@ -1,4 +1,15 @@
 //! The whole system as separate processes: three hosts, three enclaves, and a client in this process.
+//!
+//! - `signing`: what the system is for. `crashes`: killed processes lose nothing.
+//! - `bad_input`: every method refuses nonsense and goes on. `storage`: a host that damages, swaps, forgets or
+//!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
+//! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
+mod bad_input;
 mod common;
+mod crashes;
+mod membership;
+mod network;
 mod signing;
+mod storage;
+mod traitor;
