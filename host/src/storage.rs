@@ -4,6 +4,8 @@
 //! into the next together, so that throughput grows with load while a lone put waits for one commit only.
 
 mod engine;
+#[cfg(test)]
+mod faults;
 mod file;
 mod names;
 mod service;

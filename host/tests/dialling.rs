@@ -1,5 +1,11 @@
 //! Outbound connections: the dial protocol, answer by answer, and garbage on its socket.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,11 @@
 //! Inbound connections: what passes, what is refused, and who notices.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -17,8 +23,8 @@ const BYTES: &str = "arca_host_bytes_total";
 async fn bytes_pass_unchanged_in_both_directions_at_once() {
     let running = Running::start().await;
     let enclave = running.enclave();
-    let up: Vec<u8> = (0..1_500_000_u32).map(|i| (i * 31 >> 3) as u8).collect();
-    let down: Vec<u8> = (0..900_000_u32).map(|i| (i * 17 >> 5) as u8).collect();
+    let up: Vec<u8> = (0..1_500_000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
+    let down: Vec<u8> = (0..900_000_u32).map(|i| ((i * 17) >> 5) as u8).collect();
 
     let (client_read, mut client_write) = running.connect().await.into_split();
     let mut client_read = client_read;

@@ -1,5 +1,11 @@
 //! What an operator sees: metrics, health, readiness.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
 mod common;
 
 use arca_host::{ENCLAVE_SOCKET, STORAGE_SOCKET};

@@ -22,8 +22,10 @@ use crate::stop::Stop;
 const MAX_PAGE: u32 = 1000;
 /// Room for a blob somewhat too large, so that it gets the answer that says so.
 const MAX_MESSAGE: usize = 2 * MAX_BLOB;
-/// Calls of one connection that are worked on at once.
-const CONCURRENT_CALLS: usize = 128;
+/// Calls of one connection at once. The bound is on HTTP/2 streams, so that a call beyond it has not begun:
+/// calls that had begun and waited for their turn would fill the connection's window with what nobody reads
+/// yet, and those whose turn it is would starve.
+const CONCURRENT_CALLS: u32 = 64;
 /// A put of the largest blob flows without waiting for window updates.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -38,7 +40,7 @@ pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, s
         .max_encoding_message_size(MAX_MESSAGE);
     let mut stopping = stop.clone();
     let serving = tonic::transport::Server::builder()
-        .concurrency_limit_per_connection(CONCURRENT_CALLS)
+        .max_concurrent_streams(CONCURRENT_CALLS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(service)

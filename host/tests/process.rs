@@ -1,0 +1,360 @@
+//! The program as an operator runs it: start, signals, kill, exit codes.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
+use arca_proto::v1::{GetBlobRequest, PutBlobRequest};
+use common::{config_in, folder, get, read, read_to_end, soon, storage_at};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixListener};
+use tokio::process::{Child, Command as AsyncCommand};
+use tokio::task::JoinSet;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_arca-host");
+
+/// A host as a process of its own, running.
+struct Process {
+    child: Child,
+    listen: String,
+    metrics: String,
+}
+
+impl Process {
+    async fn start(config: &Config, folder: &Path) -> Self {
+        let file = folder.join("host.toml");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut child = AsyncCommand::new(PROGRAM)
+            .arg("--config")
+            .arg(&file)
+            .args(["--log-format", "json"])
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let fields = loop {
+            let line = soon(log.next_line())
+                .await
+                .unwrap()
+                .expect("the host ended at its start");
+            if line.contains("host is running") {
+                break line;
+            }
+        };
+        // Nobody may be left holding the other end of the log.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let field = |name: &str| {
+            let (_, rest) = fields.split_once(&format!("\"{name}\":\"")).unwrap();
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        Self {
+            child,
+            listen: field("listen"),
+            metrics: field("metrics"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    async fn exit_code(&mut self) -> Option<i32> {
+        soon(self.child.wait()).await.unwrap().code()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_while_writing_loses_no_acknowledged_blob() {
+    let folder = folder();
+    let config = config_in(folder.path());
+    let socket = config.sockets.join(STORAGE_SOCKET);
+    let mut acknowledged = BTreeMap::new();
+    for round in 0..4_u8 {
+        let mut process = Process::start(&config, folder.path()).await;
+        let storage = storage_at(&socket).await;
+        let mut puts = JoinSet::new();
+        for writer in 0..8_u8 {
+            let mut storage = storage.clone();
+            puts.spawn(async move {
+                let mut acknowledged = Vec::new();
+                for step in 0_u32.. {
+                    let name = format!("blob/{writer}/{round}/{step}");
+                    let blob = vec![writer ^ round; 1 + (step as usize * 977) % 9000];
+                    let put = PutBlobRequest {
+                        name: name.clone(),
+                        blob: blob.clone(),
+                    };
+                    if storage.put_blob(put).await.is_err() {
+                        break;
+                    }
+                    acknowledged.push((name, blob));
+                }
+                acknowledged
+            });
+        }
+        // In the thick of it: a number of commits that differs from round to round.
+        let metrics = process.metrics.parse().unwrap();
+        let commits = 20 + 7 * u32::from(round);
+        let busy = async {
+            loop {
+                let page = get(metrics, "/metrics").await.1;
+                let line = page
+                    .lines()
+                    .find(|line| line.starts_with("arca_host_storage_commits_total{"));
+                let count = line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok());
+                if count >= Some(commits) {
+                    break;
+                }
+            }
+        };
+        soon(busy).await;
+        process.signal(Signal::SIGKILL);
+        process.exit_code().await;
+        acknowledged.extend(soon(puts.join_all()).await.into_iter().flatten());
+    }
+    assert!(
+        acknowledged.len() > 80,
+        "only {} blobs acknowledged",
+        acknowledged.len()
+    );
+
+    let mut process = Process::start(&config, folder.path()).await;
+    let mut storage = storage_at(&socket).await;
+    for (name, blob) in acknowledged {
+        let found = storage
+            .get_blob(GetBlobRequest { name: name.clone() })
+            .await;
+        assert!(found.expect(&name).into_inner().blob == blob, "{name}");
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_stops_it_with_exit_code_0_and_without_sockets_left() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let folder = folder();
+        let config = config_in(folder.path());
+        let mut process = Process::start(&config, folder.path()).await;
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(&config.sockets).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o700);
+        process.signal(signal);
+        assert_eq!(process.exit_code().await, Some(0));
+        assert_eq!(std::fs::read_dir(&config.sockets).unwrap().count(), 0);
+        TcpStream::connect(&process.listen).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn sockets_left_by_a_killed_host_are_replaced() {
+    let folder = folder();
+    let config = config_in(folder.path());
+    let mut process = Process::start(&config, folder.path()).await;
+    process.signal(Signal::SIGKILL);
+    assert_eq!(process.exit_code().await, None);
+    assert!(config.sockets.join(DIAL_SOCKET).exists());
+    let mut process = Process::start(&config, folder.path()).await;
+    storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn connections_in_use_are_drained_and_quiet_ones_closed() {
+    let folder = folder();
+    let config = config_in(folder.path());
+    let mut process = Process::start(&config, folder.path()).await;
+    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let mut client = TcpStream::connect(&process.listen).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let mut inside = common::accept(&enclave).await;
+    read(&mut inside, 1).await;
+    let mut quiet = TcpStream::connect(&process.listen).await.unwrap();
+    quiet.write_all(b"x").await.unwrap();
+    let _quiet_inside = common::accept(&enclave).await;
+    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+
+    process.signal(Signal::SIGTERM);
+    // The one goes on for as long as it talks; the enclave can still store; no new ones come in.
+    let mut quiet_ended = Box::pin(read_to_end(&mut quiet));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            _ = &mut quiet_ended => break,
+            _ = ticks.tick() => {
+                inside.write_all(b"t").await.unwrap();
+                assert_eq!(read(&mut client, 1).await, b"t");
+            }
+        }
+    }
+    TcpStream::connect(&process.listen).await.unwrap_err();
+    let put = PutBlobRequest {
+        name: "last".into(),
+        blob: vec![1],
+    };
+    storage.put_blob(put).await.unwrap();
+    assert_eq!(
+        get(process.metrics.parse().unwrap(), "/readyz").await.1,
+        "not ready: shutting down\n"
+    );
+    drop((client, inside));
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_connection_that_never_rests_is_cut_off_at_the_deadline() {
+    let folder = folder();
+    let mut config = config_in(folder.path());
+    config.limits.drain = std::time::Duration::from_secs(1);
+    let mut process = Process::start(&config, folder.path()).await;
+    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let mut client = TcpStream::connect(&process.listen).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let mut inside = common::accept(&enclave).await;
+    let (mut client_read, _client_write) = client.split();
+    process.signal(Signal::SIGTERM);
+    let chatter = async { while inside.write_all(&[0; 1000]).await.is_ok() {} };
+    let listening = read_to_end(&mut client_read);
+    soon(async { tokio::join!(chatter, listening) }).await;
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_waiting() {
+    let folder = folder();
+    let mut config = config_in(folder.path());
+    config.limits.drain = std::time::Duration::from_secs(3600);
+    let mut process = Process::start(&config, folder.path()).await;
+    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let mut client = TcpStream::connect(&process.listen).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let mut inside = common::accept(&enclave).await;
+    process.signal(Signal::SIGTERM);
+    let (mut client_read, _client_write) = client.split();
+    let chatter = async { while inside.write_all(&[0; 1000]).await.is_ok() {} };
+    let listening = read_to_end(&mut client_read);
+    let metrics = process.metrics.parse().unwrap();
+    let second = async {
+        while get(metrics, "/readyz").await.1 != "not ready: shutting down\n" {}
+        process.signal(Signal::SIGTERM);
+    };
+    soon(async { tokio::join!(chatter, listening, second) }).await;
+    assert_eq!(process.exit_code().await, Some(1));
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .args(arguments)
+        .env_remove("ARCA_LOG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn config_check_prints_what_it_understood_or_what_is_wrong() {
+    let folder = folder();
+    let file = folder.path().join("host.toml");
+    let file_name = file.to_str().unwrap();
+    let example = run(&["config", "example"]);
+    assert!(example.status.success());
+    std::fs::write(&file, &example.stdout).unwrap();
+
+    let check = run(&["--config", file_name, "config", "check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+    let printed = text(&check.stdout);
+    assert!(printed.contains("configuration is valid"), "{printed}");
+    assert!(printed.contains("max_connections = 1024"), "{printed}");
+    assert_eq!(
+        Config::from_toml(printed, &file).unwrap(),
+        Config::from_toml(text(&example.stdout), &file).unwrap()
+    );
+
+    std::fs::write(
+        &file,
+        text(&example.stdout).replace("listen = ", "lisen = "),
+    )
+    .unwrap();
+    let check = run(&["config", "check", "--config", file_name]);
+    assert_eq!(check.status.code(), Some(2));
+    let said = text(&check.stderr);
+    assert!(said.contains("host.toml:8: lisen: unknown field"), "{said}");
+    assert!(check.stdout.is_empty());
+}
+
+#[test]
+fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+    let help = run(&["--help"]);
+    for part in ["Examples:", "Exit codes:", "config example", "--log-format"] {
+        assert!(text(&help.stdout).contains(part), "{part}");
+    }
+    for wrong in [
+        &["--no-such-flag"][..],
+        &["config"],
+        &[],
+        &["--config", "/no/such/file"],
+    ] {
+        let output = run(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(!output.stderr.is_empty(), "{wrong:?}");
+    }
+
+    let folder = folder();
+    let file = folder.path().join("host.toml");
+    let config = config_in(folder.path());
+    std::fs::write(&file, config.to_string()).unwrap();
+    let output = run(&["--config", file.to_str().unwrap(), "--log", "not=a=filter"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+
+    // Starts that fail: the message says which field and what to do.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut wrong = config.clone();
+    wrong.listen = taken.local_addr().unwrap();
+    let open_folder = folder.path().join("open");
+    std::fs::create_dir(&open_folder).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&open_folder, permissions).unwrap();
+    let mut open = config.clone();
+    open.sockets = open_folder;
+    let mut occupied = config.clone();
+    occupied.sockets = folder.path().join("occupied");
+    std::fs::DirBuilder::new()
+        .create(&occupied.sockets)
+        .unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&occupied.sockets, permissions).unwrap();
+    std::fs::write(occupied.sockets.join(DIAL_SOCKET), "not a socket").unwrap();
+    for (config, says) in [
+        (wrong, "Address already in use"),
+        (open, "Run chmod 700"),
+        (occupied, "exists and is no socket"),
+    ] {
+        std::fs::write(&file, config.to_string()).unwrap();
+        let output = run(&["--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(says),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
