@@ -109,6 +109,36 @@ fn a_false_proof_of_knowledge_is_named() {
     );
 }
 
+/// 1 waits for what 2 sends and sends the same for its own.
+#[test]
+fn a_copied_contribution_is_named() {
+    for scheme in SCHEMES {
+        let starts = dkg_starts(scheme, &set([1, 2, 3]), 2, &mut rng(1));
+        let mut copied = Vec::new();
+        let outcomes = run_with(starts, &mut rng(2), |round, letters| {
+            let part = if round == 1 {
+                field::HEADER_END
+            } else {
+                AFTER_ECHO
+            };
+            let original = letters.iter().find(|l| l.from == p(2)).unwrap();
+            let body = original.bytes[part..].to_vec();
+            for letter in letters.iter_mut().filter(|l| l.from == p(1)) {
+                if round == 2 {
+                    let context = letter.bytes[field::CONTEXT].to_vec();
+                    let echo = echo(&context, 1, 1, &copied);
+                    letter.bytes[field::HEADER_END..][..32].copy_from_slice(&echo);
+                }
+                letter.bytes[part..].copy_from_slice(&body);
+            }
+            copied = body;
+        });
+        for honest in [2, 3] {
+            assert_culprits(&outcomes[&p(honest)], AbortReason::CommitmentMismatch, &[1]);
+        }
+    }
+}
+
 #[test]
 fn non_canonical_and_weak_commitments_are_named() {
     forge_opening(
