@@ -89,7 +89,7 @@ pub enum Error {
         theirs: u64,
     },
     /// The manifest on which this side decides is outside its period of validity.
-    #[error("the manifest is not valid at this time")]
+    #[error("the manifest is outside its period of validity")]
     ManifestExpired,
     /// The party's trust class is not the one that this side's trust anchors are for.
     #[error("evidence of class {found} cannot be verified with trust anchors of class {anchors}")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arca_attestation::binder::{Binder, Role};
 use arca_attestation::manifest::{Manifest, Party, Revocation};
-use arca_attestation::{ClusterKind, Expected, Measurements, TrustClass, verify_live};
+use arca_attestation::{ClusterKind, Expected, Measurements, TrustClass, UnixMillis, verify_live};
 use arca_proto::v1::channel_message::Body;
 use arca_proto::v1::{ChannelAccept, ChannelHello, ChannelProof, ChannelRole};
 use rand_core::CryptoRngCore;
@@ -178,30 +178,29 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
                 }
             });
         }
-        if hello.claim == Claim::Visitor {
-            return Ok(visitor());
-        }
-        self.refuse_invalid(manifest)?;
-        let revokes_key = |revocation: &Revocation| matches!(revocation, Revocation::Identity(revoked) if revoked == key);
-        if manifest.revoked().iter().any(revokes_key) {
-            return Err(Error::Revoked);
-        }
+        let revokes_key = |entry: &Revocation| match entry {
+            Revocation::Identity(revoked) => revoked == key,
+            Revocation::Pcr0(_) => false,
+        };
         match hello.claim {
-            Claim::Party => manifest
-                .party_by_identity(key)
-                .map(Admitted::Party)
-                .ok_or(Error::NotAParty),
-            Claim::Principal => manifest
-                .principal_by_identity(key)
-                .map(|principal| {
-                    Admitted::Principal(Principal {
-                        name: principal.name.as_str().into(),
-                        roles: principal.roles.as_slice().into(),
-                        identity: key.as_slice().into(),
-                    })
-                })
-                .ok_or(Error::UnknownPrincipal),
             Claim::Visitor => Ok(visitor()),
+            _ if manifest.revoked().iter().any(revokes_key) => Err(Error::Revoked),
+            Claim::Party => {
+                self.refuse_expired(manifest)?;
+                let party = manifest.party_by_identity(key).ok_or(Error::NotAParty)?;
+                Ok(Admitted::Party(party))
+            }
+            // Of an expired manifest too: somebody has to bring the next one.
+            Claim::Principal => {
+                let principal = manifest
+                    .principal_by_identity(key)
+                    .ok_or(Error::UnknownPrincipal)?;
+                Ok(Admitted::Principal(Principal {
+                    name: principal.name.as_str().into(),
+                    roles: principal.roles.as_slice().into(),
+                    identity: key.as_slice().into(),
+                }))
+            }
         }
     }
 
@@ -213,7 +212,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
             Aim::Party {
                 manifest, party, ..
             } => {
-                self.refuse_invalid(manifest)?;
+                self.refuse_expired(manifest)?;
                 // The key is known already; whoever else answers learns nothing about the caller.
                 if party.identity.as_slice() != self.session.peer_spki {
                     return Err(Error::WrongIdentity(party.name.clone()));
@@ -416,7 +415,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
         Ok(())
     }
 
-    fn refuse_invalid(&self, manifest: &Manifest) -> Result<(), Error> {
+    fn refuse_expired(&self, manifest: &Manifest) -> Result<(), Error> {
         let now = self.endpoint.clock.now();
         if (manifest.not_before()..=manifest.not_after()).contains(&now) {
             Ok(())
@@ -425,25 +424,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
         }
     }
 
-    /// Says how long a channel with this peer may live.
+    /// Says how long a channel with this peer may live: as long as all that was verified stays true.
     fn limit(&self, peer: Peer) -> Result<Verified, Error> {
         let limits = &self.endpoint.limits;
-        let age = match &peer {
-            Peer::Party(attested) | Peer::Candidate(attested) => {
-                let left = attested
-                    .evidence()
-                    .not_after()
-                    .0
-                    .saturating_sub(attested.verified_at().0);
-                Duration::from_millis(left)
-                    .checked_sub(limits.expiry_margin)
-                    .filter(|left| !left.is_zero())
-                    .ok_or(Error::EvidenceExpiring)?
-                    .min(limits.max_age)
+        let mut age = limits.max_age;
+        // Principals and visitors gave no evidence; their end closes when this side's expires.
+        if let Peer::Party(attested) | Peer::Candidate(attested) = &peer {
+            let now = attested.verified_at();
+            let evidence = until(attested.evidence().not_after(), now)
+                .checked_sub(limits.expiry_margin)
+                .filter(|left| !left.is_zero())
+                .ok_or(Error::EvidenceExpiring)?;
+            age = age.min(evidence);
+            if let (Peer::Party(_), Some(manifest)) = (&peer, &self.manifest) {
+                age = age.min(until(manifest.not_after(), now));
             }
-            // They gave no evidence; their end closes when this side's expires.
-            Peer::Principal(_) | Peer::Visitor(_) => limits.max_age,
-        };
+        }
         Ok(Verified {
             peer,
             expires_at: Instant::now() + age,
@@ -465,6 +461,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
             }
         }
     }
+}
+
+fn until(end: UnixMillis, now: UnixMillis) -> Duration {
+    Duration::from_millis(end.0.saturating_sub(now.0))
 }
 
 struct Verified {
