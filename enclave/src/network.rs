@@ -210,6 +210,13 @@ impl Network {
         }
     }
 
+    /// Ends every link and every session.
+    pub fn close(&self) {
+        let mut inner = self.lock();
+        inner.links.clear();
+        inner.sessions.clear();
+    }
+
     /// The peers that are connected now.
     pub fn links(&self) -> HashMap<String, LinkInfo> {
         let inner = self.lock();

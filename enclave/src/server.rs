@@ -39,7 +39,7 @@ const WINDOW: u32 = 1 << 20;
 /// A connection whose other end does not answer pings this often and this fast is gone.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 /// Shortest and longest pause before a peer is dialled again.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// How long calls may still run after the order to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -78,6 +78,7 @@ pub async fn serve(
         () = &mut stop => {
             tracing::info!("stopping");
             tasks.shutdown().await;
+            core.network.close();
             let _ = drain.send(());
             let _ = timeout(DRAIN, serving).await;
         }
@@ -97,7 +98,7 @@ async fn start(platform: Arc<dyn Platform>) -> Result<Arc<Core>, Error> {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!("waiting for the host: {message}");
                 }
-                sleep(REDIAL.1).await;
+                sleep(REDIAL.0).await;
             }
             other => return other,
         }
