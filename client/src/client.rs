@@ -61,8 +61,11 @@ pub(crate) struct Appraisal {
     pub references: Vec<Measurements>,
 }
 
-/// A page of a list; the parties allow no more.
-const PAGE: u32 = 1000;
+/// Keys on a page of a list; the parties allow no more.
+const KEYS: u32 = 1000;
+/// Signing requests on a page of a list, and the largest page: each holds its payload, up to 1 MiB.
+const REQUESTS: u32 = 25;
+const LARGEST_PAGE: usize = 32 << 20;
 /// One WaitOperation call; the parties allow 30 s.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -294,7 +297,7 @@ impl Client {
         let mut page_token = String::new();
         loop {
             let request = v1::ListKeysRequest {
-                page_size: PAGE,
+                page_size: KEYS,
                 page_token,
             };
             let page = self.key_service().list_keys(request).await;
@@ -438,7 +441,7 @@ impl Client {
         let mut page_token = String::new();
         loop {
             let request = v1::ListSigningRequestsRequest {
-                page_size: PAGE,
+                page_size: REQUESTS,
                 page_token,
             };
             let page = self.signing_service().list_signing_requests(request).await;
@@ -491,6 +494,7 @@ impl Client {
         &self,
     ) -> v1::signing_service_client::SigningServiceClient<tonic::transport::Channel> {
         v1::signing_service_client::SigningServiceClient::new(self.connection.channel.clone())
+            .max_decoding_message_size(LARGEST_PAGE)
     }
 
     fn operation_service(

@@ -96,7 +96,6 @@ pub fn finalise(
             signature: schnorr::Signature::from_slice(bytes).map_err(Error::bug)?,
             sighash_type: TapSighashType::Default,
         };
-        input.tap_key_sig = Some(signature);
         input.final_script_witness = Some(Witness::p2tr_key_spend(&signature));
         // What BIP-371 tells a finaliser to remove.
         input.sighash_type = None;

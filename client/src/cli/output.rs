@@ -191,16 +191,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// What a party sent goes to a terminal: its control characters do not.
+/// What a party sent goes to a terminal: characters that control it, or that reorder text, do not.
 pub(crate) fn clean(text: &str) -> String {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
+        .map(|c| if harmful(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -324,13 +322,13 @@ mod tests {
         page.table(
             &["party", "state"],
             &[
-                vec!["ceo".to_owned(), "\x1b[31mup".to_owned()],
+                vec!["ceo".to_owned(), "\x1b[31mup\u{202e}".to_owned()],
                 vec!["cloud-of-somebody".to_owned(), "down".to_owned()],
             ],
         );
         assert_eq!(
             page.text,
-            "party              state\nceo                \u{fffd}[31mup\ncloud-of-somebody  down\n"
+            "party              state\nceo                \u{fffd}[31mup\u{fffd}\ncloud-of-somebody  down\n"
         );
     }
 
