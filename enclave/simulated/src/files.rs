@@ -1,7 +1,7 @@
 //! The few files that the simulated hardware consists of.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
@@ -56,18 +56,36 @@ pub(crate) fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Fi
         .map_err(at)
 }
 
-/// Writes a new secret file; durable when this returns.
+/// Writes a new secret file, whole or not at all; durable when this returns.
+///
+/// # Errors
+/// Also when there is a file of that name: it is never replaced.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let unfinished = path.with_extension("unfinished");
     let write = || {
+        // What is left of a process that was killed while it wrote was never used.
+        remove_if_there(&unfinished)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)?;
+            .open(&unfinished)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        // Unlike a rename, a link never replaces a file that another process has just made.
+        std::fs::hard_link(&unfinished, path)?;
+        std::fs::remove_file(&unfinished)?;
+        File::open(folder)?.sync_all()
     };
     write().map_err(|cause| FileError::at(path, cause))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Makes a folder for the owner alone, unless it is there.

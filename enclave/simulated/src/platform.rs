@@ -1,7 +1,8 @@
 //! The platform itself: evidence from the local NSM, wrapping under a key in a file, Unix sockets.
 
 use std::{
-    io,
+    fmt, io,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -86,6 +87,14 @@ impl SimulatedPlatform {
 
     fn cipher(&self) -> Aes256Gcm {
         Aes256Gcm::new((&*self.kek).into())
+    }
+}
+
+impl fmt::Debug for SimulatedPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedPlatform")
+            .field("kek_id", &self.kek_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -247,9 +256,16 @@ fn listen(path: &Path) -> Result<UnixListener, FileError> {
             "another enclave listens here; stop it first",
         )));
     }
-    match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(at(cause)),
-        Ok(()) | Err(_) => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(at)?,
+        Ok(_) => {
+            return Err(at(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "is no socket; move it away",
+            )));
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(at(cause)),
     }
     UnixListener::bind(path).map_err(at)
 }
