@@ -131,7 +131,8 @@ impl Config {
         Self::from_toml(&text, file)
     }
 
-    /// Checks a configuration that is already in memory; `file` is for messages only.
+    /// Checks a configuration that is already in memory; `file` is for messages, and relative paths count
+    /// from its folder.
     ///
     /// # Errors
     ///

@@ -61,6 +61,20 @@ fn the_least_file_will_do() {
 }
 
 #[test]
+fn relative_paths_count_from_the_files_folder() {
+    let least = "party = \"a\"\nlisten = \"[::1]:0\"\nsockets = \"s\"\nstorage.path = \"f\"\n";
+    let config = Config::from_toml(least, Path::new("/etc/arca/host.toml")).unwrap();
+    assert_eq!(config.sockets, Path::new("/etc/arca/s"));
+    assert_eq!(config.storage.path, Path::new("/etc/arca/f"));
+    let config = Config::from_toml(RIGHT, Path::new("/etc/arca/host.toml")).unwrap();
+    assert_eq!(config.sockets, Path::new("/run/arca/ceo"));
+
+    let deep = format!("/{}/host.toml", "d".repeat(93));
+    let error = Config::from_toml(least, Path::new(&deep)).unwrap_err();
+    assert_eq!(error.field, "sockets");
+}
+
+#[test]
 fn the_example_shows_every_field_with_its_default() {
     let example = read(EXAMPLE).unwrap();
     assert_eq!(example.limits, Limits::default());
@@ -86,6 +100,30 @@ fn the_example_shows_every_field_with_its_default() {
 }
 
 #[test]
+fn the_operating_guide_has_every_field() {
+    let guide = include_str!("../../docs/operations.md");
+    let mut section = String::new();
+    for line in EXAMPLE.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            section = format!("{name}.");
+        }
+        let field = line
+            .trim_start_matches("# ")
+            .split_once(" = ")
+            .map(|(field, _)| field);
+        if let Some(field) = field.filter(|field| !field.contains(' ') && section != "peers.") {
+            assert!(
+                guide.contains(&format!("| `{section}{field}` |")),
+                "{section}{field}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_printed_reads_back_as_the_same() {
     let mut config = read(RIGHT).unwrap();
     assert_eq!(read(&config.to_string()).unwrap(), config);
@@ -103,6 +141,13 @@ fn every_mistake_is_answered_with_line_field_problem_and_remedy() {
         (
             "party = \"ceo\"",
             "party = \"CEO\"",
+            1,
+            "party",
+            "no name of a party",
+        ),
+        (
+            "\"ceo\"",
+            "\"a-name-of-33-bytes-is-one-too-long\"",
             1,
             "party",
             "no name of a party",

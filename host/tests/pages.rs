@@ -48,6 +48,14 @@ async fn every_metric_is_there_from_the_start_with_help_type_and_party() {
             "no series: {name}\n{page}"
         );
     }
+    let guide = include_str!("../../docs/operations.md");
+    for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = name.split(' ').next().unwrap();
+        assert!(
+            guide.contains(&format!("| `{name}` |")),
+            "not in the guide: {name}"
+        );
+    }
     assert_eq!(
         running.metric("arca_host_storage_quota_bytes", &[]).await,
         1_073_741_824.0

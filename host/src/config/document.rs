@@ -14,7 +14,8 @@ use super::{Config, ConfigError, Limits, MAX_SOCKETS_FOLDER, StorageConfig};
 const DEFAULT_QUOTA: u64 = 1024 * 1024 * 1024;
 /// One buffer of the forwarder per second.
 const MIN_BYTES_PER_SECOND: u64 = 17 * 1024;
-const MAX_NAME: usize = 64;
+/// As in the manifest.
+const MAX_NAME: usize = 32;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,12 +69,11 @@ pub(super) fn read(text: &str, file: &Path) -> Result<Config, ConfigError> {
     let party = party.into_inner();
     let listen = source.required("listen", document.listen, 0..0)?;
     let sockets = source.required("sockets", document.sockets, 0..0)?;
-    source.check_sockets(&sockets)?;
     Ok(Config {
         peers: source.peers(&party, document.peers)?,
         party,
         listen: source.address("listen", &listen)?,
-        sockets: sockets.into_inner(),
+        sockets: source.sockets(sockets)?,
         storage: source.storage(source.required("storage", document.storage, 0..0)?)?,
         metrics: document
             .metrics
@@ -123,7 +123,7 @@ impl Source<'_> {
             return Err(self.wrong("storage.path", path.span(), "is no file".into()));
         }
         Ok(StorageConfig {
-            path: path.into_inner(),
+            path: self.resolve(path.get_ref()),
             quota_bytes: self
                 .number(
                     "storage.quota_bytes",
@@ -213,13 +213,24 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn check_sockets(&self, sockets: &Spanned<PathBuf>) -> Result<(), ConfigError> {
-        let length = sockets.get_ref().as_os_str().len();
-        if length == 0 || length > MAX_SOCKETS_FOLDER {
+    fn sockets(&self, sockets: Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+        let wrong = |length: usize| {
             let problem = format!("is {length} bytes long; 1 to {MAX_SOCKETS_FOLDER} are possible");
-            return Err(self.wrong("sockets", sockets.span(), problem));
+            self.wrong("sockets", sockets.span(), problem)
+        };
+        if sockets.get_ref().as_os_str().is_empty() {
+            return Err(wrong(0));
         }
-        Ok(())
+        let folder = self.resolve(sockets.get_ref());
+        match folder.as_os_str().len() {
+            length if length > MAX_SOCKETS_FOLDER => Err(wrong(length)),
+            _ => Ok(folder),
+        }
+    }
+
+    /// Relative paths count from the file's own folder.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
     fn address(&self, field: &str, text: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
@@ -319,7 +330,7 @@ fn section_of(line: &str) -> Option<&str> {
 fn remedy(field: &str) -> &'static str {
     match field {
         "party" => {
-            "Write the party's name in the manifest, 1 to 64 of a-z, 0-9 and -: party = \"ceo\""
+            "Write the party's name in the manifest, 1 to 32 of a-z, 0-9 and -: party = \"ceo\""
         }
         "listen" | "metrics.listen" => "Write an IP address and port: listen = \"127.0.0.1:7101\"",
         "sockets" => {
