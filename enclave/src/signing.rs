@@ -123,7 +123,7 @@ pub async fn create(
         authorization: request.authorization,
     };
     store(core, &membership, &stored).await?;
-    Ok(start(core, stored))
+    Ok(start(core, stored, Some(admitted)))
 }
 
 /// A request as it stands. One that a restart interrupted is taken up again.
@@ -246,11 +246,11 @@ fn resume(core: &Arc<Core>, stored: Stored) -> SigningRequest {
     if has_ended(&stored.request) {
         return stored.request;
     }
-    start(core, stored)
+    start(core, stored, None)
 }
 
-/// Starts a worker for a request, unless there is one.
-fn start(core: &Arc<Core>, stored: Stored) -> SigningRequest {
+/// Starts a worker for a request, unless there is one. `admitted` is what admission found a moment ago.
+fn start(core: &Arc<Core>, stored: Stored, admitted: Option<Admitted>) -> SigningRequest {
     let request = stored.request.clone();
     let mut open = core.requests.open();
     if let Some(running) = open.get(&request.name) {
@@ -266,7 +266,7 @@ fn start(core: &Arc<Core>, stored: Stored) -> SigningRequest {
             core: &core,
             name: &name,
         };
-        work(&core, stored, &progress).await;
+        work(&core, stored, admitted, &progress).await;
     });
     request
 }
@@ -284,18 +284,26 @@ impl Drop for Listed<'_> {
 }
 
 /// Works on a request until it has ended, and stores how.
-async fn work(core: &Arc<Core>, mut stored: Stored, progress: &watch::Sender<SigningRequest>) {
+async fn work(
+    core: &Arc<Core>,
+    mut stored: Stored,
+    admitted: Option<Admitted>,
+    progress: &watch::Sender<SigningRequest>,
+) {
     let outcome = async {
-        let _place = core
-            .requests
-            .places
-            .acquire()
-            .await
-            .map_err(|_| Error::Bug("no more places"))?;
+        // Whoever had to wait for a place is admitted again when it has one.
+        let places = &core.requests.places;
+        let (_place, admitted) = match places.try_acquire() {
+            Ok(place) => (place, admitted),
+            Err(_) => {
+                let place = places.acquire().await;
+                (place.map_err(|_| Error::Bug("no more places"))?, None)
+            }
+        };
         stored.request.state = State::Signing.into();
         stored.request.revision += 1;
         progress.send_replace(stored.request.clone());
-        attempt_until_done(core, &stored).await
+        attempt_until_done(core, &stored, admitted).await
     }
     .await;
     match outcome {
@@ -333,7 +341,13 @@ async fn work(core: &Arc<Core>, mut stored: Stored, progress: &watch::Sender<Sig
     progress.send_replace(stored.request);
 }
 
-async fn attempt_until_done(core: &Arc<Core>, stored: &Stored) -> Result<Signed, Error> {
+/// Tries until there is a signature or nobody is left to try with. Every attempt but the first, which follows
+/// admission at once, admits the request again: time passes and manifests change.
+async fn attempt_until_done(
+    core: &Arc<Core>,
+    stored: &Stored,
+    mut admitted: Option<Admitted>,
+) -> Result<Signed, Error> {
     let sent = stored.as_sent();
     let mut refused = BTreeSet::new();
     let mut slow = BTreeSet::new();
@@ -342,10 +356,14 @@ async fn attempt_until_done(core: &Arc<Core>, stored: &Stored) -> Result<Signed,
     for _ in 0..ATTEMPTS {
         changes.mark_unchanged();
         let membership = core.membership()?;
-        let admitted = match admit(core, &membership, &stored.request.initiator, &sent).await {
-            Ok(admitted) => admitted,
-            Err(error) if error.reason() == "EXPIRED" => return Err(expired(last.as_ref())),
-            Err(error) => return Err(error),
+        let initiator = &stored.request.initiator;
+        let admitted = match admitted.take() {
+            Some(admitted) => admitted,
+            None => match admit(core, &membership, initiator, &sent).await {
+                Ok(admitted) => admitted,
+                Err(error) if error.reason() == "EXPIRED" => return Err(expired(last.as_ref())),
+                Err(error) => return Err(error),
+            },
         };
         let Some(signers) = choose(core, &membership, &admitted, &refused, &slow) else {
             let record = &admitted.held.record;
