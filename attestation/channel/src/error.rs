@@ -2,6 +2,9 @@
 
 use arca_attestation::{ClusterKind, TrustClass};
 
+/// Reason of whatever went wrong inside this side.
+pub(crate) const INTERNAL: &str = "INTERNAL";
+
 /// Why a channel was not opened. Nothing was served on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -158,7 +161,7 @@ impl Error {
             Self::EvidenceExpiring => "EVIDENCE_EXPIRING",
             Self::ManifestChanged => "MANIFEST_CHANGED",
             Self::Manifest(_) => "MANIFEST",
-            Self::Attester(_) | Self::NoAttester | Self::Random | Self::SecretKey => "INTERNAL",
+            Self::Attester(_) | Self::NoAttester | Self::Random | Self::SecretKey => INTERNAL,
         }
     }
 }

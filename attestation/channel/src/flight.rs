@@ -6,6 +6,7 @@ use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Error;
+use crate::error::INTERNAL;
 
 /// Longest flight, in bytes: evidence is at most 16 KiB, and the rest is short.
 pub(crate) const MAX_FLIGHT: u32 = 32 * 1024;
@@ -131,10 +132,13 @@ pub(crate) async fn receive_accept<S: AsyncRead + Unpin>(stream: &mut S) -> Resu
 pub(crate) async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, error: &Error) {
     // A side that was refused, or whose stream is gone, has nothing to say.
     if !matches!(error, Error::Refused { .. } | Error::Io(_)) {
-        let refusal = ChannelRefusal {
-            reason: error.reason().to_owned(),
-            message: printable(&error.to_string(), MAX_MESSAGE),
+        // What failed inside this side is for its own log.
+        let message = match error.reason() {
+            INTERNAL => String::new(),
+            _ => printable(&error.to_string(), MAX_MESSAGE),
         };
+        let reason = error.reason().to_owned();
+        let refusal = ChannelRefusal { reason, message };
         let _ = send(stream, Body::Refusal(refusal)).await;
     }
     let _ = stream.shutdown().await;

@@ -213,7 +213,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
                 manifest, party, ..
             } => {
                 self.refuse_expired(manifest)?;
-                // The key is known already; whoever else answers learns nothing about the caller.
+                // Whoever else answers learns the caller's public key, which TLS showed it, and nothing more.
                 if party.identity.as_slice() != self.session.peer_spki {
                     return Err(Error::WrongIdentity(party.name.clone()));
                 }

@@ -47,7 +47,7 @@ async fn malformed_first_flights() {
         change(&mut hello);
         framed(Body::Hello(hello))
     };
-    let cases: [(&str, Vec<u8>); 16] = [
+    let cases: [(&str, Vec<u8>); 19] = [
         ("MALFORMED", frame(b"")),
         ("MALFORMED", frame(&[0xff; 100])),
         ("MALFORMED", framed(Body::Accept(ChannelAccept {}))),
@@ -67,6 +67,19 @@ async fn malformed_first_flights() {
         ),
         ("VERSION", changed(|hello| hello.version = 0)),
         ("VERSION", changed(|hello| hello.version = 2)),
+        (
+            "WRONG_PARTY",
+            changed(|hello| hello.responder = "cto".into()),
+        ),
+        ("WRONG_PARTY", changed(|hello| hello.responder.clear())),
+        // Only a visitor may come without saying to whom.
+        (
+            "WRONG_CLUSTER",
+            changed(|hello| {
+                hello.responder.clear();
+                hello.cluster.clear();
+            }),
+        ),
         ("OVERSIZE", u32::MAX.to_be_bytes().to_vec()),
         ("OVERSIZE", (32 * 1024u32 + 1).to_be_bytes().to_vec()),
         // "PRI " is a length beyond the limit: HTTP/2 begins nowhere near a flight.

@@ -1,8 +1,10 @@
 //! Honest software at both ends that must not talk to each other.
 
+use std::sync::Arc;
+
 use arca_attestation::manifest::Draft;
 use arca_attestation::{Measurements, TrustAnchors, TrustClass};
-use arca_channel::{Error, Target};
+use arca_channel::{Attester, AttesterError, Endpoint, Error, Limits, Target};
 
 use crate::world::{HOUR, START, World, image, observe, peer, reason, service};
 
@@ -289,6 +291,37 @@ async fn its_own_key() {
     }
 }
 
+/// The other side hears that something failed here, and not what.
+#[tokio::test]
+async fn a_platform_that_makes_no_evidence() {
+    struct Broken;
+    #[tonic::async_trait]
+    impl Attester for Broken {
+        async fn evidence(&self, _: &[u8], _: &[u8], _: &[u8]) -> Result<Vec<u8>, AttesterError> {
+            Err(AttesterError("/dev/nsm is on fire".into()))
+        }
+    }
+    let world = World::new();
+    let clock = world.clock.clone();
+    let broken = Endpoint::enclave(
+        world.ceo.identity.clone(),
+        Arc::new(Broken),
+        world.ceo.boot_id,
+        world.anchors(),
+        Arc::new(move || clock.now()),
+        Limits::default(),
+    );
+    let broken = Arc::new(broken.unwrap());
+    let client = world.stranger(&world.somebody());
+    let target = Target::Candidate(vec![image()]);
+    let (near, far) = world.meet(&client, &broken, target).await;
+    assert!(far.unwrap_err().to_string().contains("/dev/nsm"));
+    let Err(Error::Refused { reason, message }) = near else {
+        panic!("{near:?}");
+    };
+    assert_eq!((reason.as_str(), message.as_str()), ("INTERNAL", ""));
+}
+
 #[tokio::test]
 async fn a_client_cannot_accept_or_be_a_party() {
     let world = World::new();
@@ -305,7 +338,7 @@ fn arca_enclave(
     world: &World,
     identity_of: &crate::world::Enclave,
     runs: &Measurements,
-) -> std::sync::Arc<arca_channel::Endpoint> {
+) -> Arc<Endpoint> {
     let mut enclave = world.enclave(identity_of.name, runs);
     enclave.identity = identity_of.identity.clone();
     world.party(&enclave)
