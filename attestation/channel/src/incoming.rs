@@ -26,18 +26,19 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// dropped. A flood of silent connections thus costs itself its places, and whoever speaks gets through as
 /// long as a handshake takes less time than `half_open` new connections.
 ///
-/// `refused` hears of every connection that came to nothing. Everything ends when the stream is dropped.
+/// `generator` gives one for each connection's nonce, or nothing when randomness fails; then the connection is
+/// refused. `refused` hears of every connection that came to nothing. Everything ends when the stream is dropped.
 pub fn incoming<S, F, R>(
     mut next_stream: impl FnMut() -> F + Send + 'static,
     endpoint: Arc<Endpoint>,
-    mut rng: R,
+    mut generator: impl FnMut() -> Option<R> + Send + 'static,
     half_open: usize,
     refused: impl Fn(&Error) + Send + Sync + 'static,
 ) -> ReceiverStream<io::Result<Channel<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>> + Send,
-    R: CryptoRngCore + Send + 'static,
+    R: CryptoRngCore,
 {
     let (sender, receiver) = mpsc::channel(FINISHED);
     let refused = Arc::new(refused);
@@ -65,7 +66,11 @@ where
                 oldest.abort();
                 refused(&Error::Crowded);
             }
-            let handshake = accept(stream, &endpoint, &mut rng);
+            let Some(handshake) = generator().map(|mut rng| accept(stream, &endpoint, &mut rng))
+            else {
+                refused(&Error::Random);
+                continue;
+            };
             let (sender, refused) = (sender.clone(), refused.clone());
             order.push_back(handshakes.spawn(async move {
                 match handshake.await {

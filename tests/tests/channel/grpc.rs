@@ -12,6 +12,8 @@ use arca_proto::v1::{
     ListPartiesResponse, PingRequest, PingResponse,
 };
 use hyper_util::rt::TokioIo;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status};
@@ -72,10 +74,12 @@ async fn listen(
         let listener = listener.clone();
         async move { listener.accept().await.map(|(stream, _)| stream) }
     };
+    let mut rng = world.rng();
+    let generator = move || ChaCha20Rng::from_rng(&mut rng).ok();
     let channels = incoming(
         next,
         endpoint,
-        world.rng(),
+        generator,
         half_open,
         move |error: &Error| {
             heard.lock().unwrap().push(error.reason().to_owned());
