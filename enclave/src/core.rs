@@ -13,13 +13,13 @@ use arca_attestation::{
     verify_live,
 };
 use arca_channel::{Attester, AttesterError, Clock, Endpoint, Identity, Limits};
-use arca_proto::v1::{self as wire, SealedParty};
+use arca_proto::v1 as wire;
 use prost::Message as _;
 use rand_core::RngCore as _;
 use sha2::{Digest, Sha384};
 use tokio::sync::watch;
 use tonic::Code;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{
     error::Error,
@@ -202,14 +202,7 @@ impl Core {
         self.check_own_measurement(&manifest, &party.name).await?;
         let name = party.name.clone();
         let epoch = manifest.epoch();
-        let mut sealed = SealedParty {
-            identity: self.endpoint.identity().to_scalar().to_vec(),
-            hedge: self.hedge.to_vec(),
-            manifest: Some(manifest_to_wire(&signed)),
-        };
-        let content = Zeroizing::new(sealed.encode_to_vec());
-        sealed.identity.zeroize();
-        sealed.hedge.zeroize();
+        let content = self.to_sealed(&signed);
         self.state
             .write(&Owner::default(), PARTY_OBJECT, 0, &content)
             .await?;
@@ -301,6 +294,17 @@ impl Core {
         Ok(())
     }
 
+    /// The plaintext of the object "party": identity key (P-256 scalar, 32 bytes, big-endian), hedge (32 bytes),
+    /// encoded `SignedManifest`. In one buffer that never grows, so that no copy stays behind.
+    fn to_sealed(&self, signed: &SignedManifest) -> Zeroizing<Vec<u8>> {
+        let manifest = manifest_to_wire(signed).encode_to_vec();
+        let mut content = Zeroizing::new(Vec::with_capacity(64 + manifest.len()));
+        content.extend_from_slice(&self.endpoint.identity().to_scalar()[..]);
+        content.extend_from_slice(&self.hedge[..]);
+        content.extend_from_slice(&manifest);
+        content
+    }
+
     /// Decides by this manifest from now on.
     fn take_membership(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
         let party = manifest
@@ -385,25 +389,24 @@ pub fn key_object(id: &str) -> String {
 
 type Restored = (Identity, Zeroizing<[u8; 32]>, Option<Manifest>);
 
+/// Reads what [`Core::to_sealed`] wrote.
 fn restore(content: &[u8]) -> Result<Restored, Error> {
     let fault = |what: &str| Error::Fault {
         reason: "SEALED_BLOB_MALFORMED",
         message: format!("{PARTY_OBJECT}: {what}"),
     };
-    let sealed = SealedParty::decode(content).map_err(|_| fault("not a sealed party"))?;
-    let identity = Zeroizing::new(sealed.identity);
-    let hedge = Zeroizing::new(sealed.hedge);
-    let scalar = <[u8; 32]>::try_from(identity.as_slice()).map_err(|_| fault("no identity key"))?;
-    let hedge = <[u8; 32]>::try_from(hedge.as_slice()).map_err(|_| fault("no hedge"))?;
-    let signed = sealed.manifest.ok_or_else(|| fault("no manifest"))?;
+    let (identity, rest) = content
+        .split_first_chunk::<32>()
+        .ok_or_else(|| fault("no identity key"))?;
+    let (hedge, signed) = rest
+        .split_first_chunk::<32>()
+        .ok_or_else(|| fault("no hedge"))?;
+    let identity = Identity::from_scalar(&Zeroizing::new(*identity))?;
+    let signed = wire::SignedManifest::decode(signed).map_err(|_| fault("no manifest"))?;
     let manifest = manifest_from_wire(signed)?
         .verify_stored()
         .map_err(|error| fault(&format!("its manifest does not verify: {error}")))?;
-    Ok((
-        Identity::from_scalar(&Zeroizing::new(scalar))?,
-        Zeroizing::new(hedge),
-        Some(manifest),
-    ))
+    Ok((identity, Zeroizing::new(*hedge), Some(manifest)))
 }
 
 /// A signed manifest off the wire; nothing of it is verified yet.

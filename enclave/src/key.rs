@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arca_policy::KeyFacts;
-use arca_proto::v1::{self as wire, SealedKey, key::State};
+use arca_proto::v1::{self as wire, key::State};
 use arca_threshold::{KeyPackage, MAX_PARTICIPANTS, Participant, Scheme};
 use prost::Message as _;
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{error::Error, names, tags};
 
@@ -168,22 +168,23 @@ impl KeyRecord {
 }
 
 impl HeldKey {
-    /// The plaintext of the sealed object. It holds the share.
+    /// The plaintext of the object "key/<id>": length of the encoded `Key` (4 bytes, big-endian), the `Key`, this
+    /// party's share as `arca-threshold` encodes it. In one buffer that never grows.
     ///
     /// # Errors
     /// [`Error::Bug`] when the share cannot be encoded.
     pub fn to_sealed(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut package = self
+        let package = self
             .package
             .to_bytes()
             .map_err(|_| Error::Bug("a key package cannot be encoded"))?;
-        let mut message = SealedKey {
-            key: Some(self.record.to_wire()),
-            key_package: std::mem::take(&mut *package),
-        };
-        let encoded = Zeroizing::new(message.encode_to_vec());
-        message.key_package.zeroize();
-        Ok(encoded)
+        let record = self.record.to_wire().encode_to_vec();
+        let length = u32::try_from(record.len()).map_err(|_| Error::Bug("a record has no end"))?;
+        let mut content = Zeroizing::new(Vec::with_capacity(4 + record.len() + package.len()));
+        content.extend_from_slice(&length.to_be_bytes());
+        content.extend_from_slice(&record);
+        content.extend_from_slice(&package);
+        Ok(content)
     }
 
     /// Reads what [`to_sealed`](Self::to_sealed) wrote and checks that record and share belong together.
@@ -195,11 +196,15 @@ impl HeldKey {
             reason: "SEALED_BLOB_MALFORMED",
             message: format!("{name}: {what}"),
         };
-        let sealed = SealedKey::decode(content).map_err(|_| fault("not a sealed key"))?;
-        let package = Zeroizing::new(sealed.key_package);
-        let package = KeyPackage::from_bytes(&package).map_err(|_| fault("not a key package"))?;
-        let record = KeyRecord::from_wire(sealed.key.ok_or_else(|| fault("no record"))?)
-            .map_err(|error| fault(&error.to_string()))?;
+        let (record, package) = content
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| {
+                rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+            })
+            .ok_or_else(|| fault("cut short"))?;
+        let package = KeyPackage::from_bytes(package).map_err(|_| fault("not a key package"))?;
+        let record = wire::Key::decode(record).map_err(|_| fault("no record"))?;
+        let record = KeyRecord::from_wire(record).map_err(|error| fault(&error.to_string()))?;
         if record.name != name
             || record.public_key != package.public_key()
             || record.scheme != package.scheme()
