@@ -213,21 +213,29 @@ async fn traffic_in_one_direction_keeps_a_connection_from_being_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_lets_go_after_the_enclave_did_is_closed() {
+async fn whoever_never_lets_go_after_the_other_side_is_done_is_closed() {
     let running = Running::start_with(|config| {
         config.limits.half_closed = Duration::from_millis(200);
     })
     .await;
     let enclave = running.enclave();
+    let idle = [("flow", "inbound"), ("end", "idle")];
+
     let mut client = running.connect().await;
     client.write_all(b"x").await.unwrap();
-    drop(accept(&enclave).await);
+    let mut inside = accept(&enclave).await;
+    inside.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut client).await, b"");
-    // The client keeps its side open; the host does not.
-    running
-        .metric_becomes(OPEN, &[("flow", "inbound")], 0.0)
-        .await;
-    drop(client);
+    assert_eq!(read_to_end(&mut inside).await, b"x");
+    assert_eq!(running.metric(CLOSED, &idle).await, 1.0);
+
+    let mut client = running.connect().await;
+    client.write_all(b"x").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut inside = accept(&enclave).await;
+    assert_eq!(read_to_end(&mut inside).await, b"x");
+    assert_eq!(read_to_end(&mut client).await, b"");
+    assert_eq!(running.metric(CLOSED, &idle).await, 2.0);
 }
 
 #[tokio::test]
