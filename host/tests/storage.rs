@@ -394,6 +394,8 @@ async fn a_storage_file_that_cannot_be_used_is_refused_with_its_reason() {
     refused("restore it from a backup").await;
     std::fs::write(&path, vec![0; 100_000]).unwrap();
     refused("restore it from a backup").await;
+    std::fs::write(&path, b"").unwrap();
+    refused("the file is empty").await;
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     refused("Is a directory").await;
@@ -413,6 +415,18 @@ async fn a_storage_file_that_cannot_be_used_is_refused_with_its_reason() {
         error.contains("No such file") && error.contains("mounted"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_start_that_was_killed_while_it_made_the_file_does_not_hinder_the_next() {
+    let folder = folder();
+    let config = config_in(folder.path());
+    std::fs::write(folder.path().join("ceo.redb.unfinished"), b"half a file").unwrap();
+    let host = Host::start(config.clone()).await.unwrap();
+    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    put(&mut storage, "a", b"x").await.unwrap();
+    soon(host.shutdown()).await;
+    assert!(!folder.path().join("ceo.redb.unfinished").exists());
 }
 
 #[tokio::test]

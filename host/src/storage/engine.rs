@@ -93,8 +93,8 @@ impl Engine {
             }
             failure => refuse(
                 format!("cannot be used: {failure}"),
-                "If the file is damaged, restore it from a backup, or move it away to start empty and \
-                 enrol the party anew",
+                "If the file is damaged, restore it from a backup: with a new one the enclave would have \
+                 none of its shares",
             ),
         })?;
         metrics.storage_bytes.set(bytes as f64);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError};
-use tracing::{debug, info};
+use tracing::{debug, warn};
 
 use super::engine::Opener;
 use crate::error::Error;
@@ -16,41 +16,58 @@ use crate::error::Error;
 /// Memory for pages of the file; redb's own default is 1 GiB.
 const CACHE: usize = 32 * 1024 * 1024;
 
-/// What opens the file, now and after each failure. Makes the file now if there is none; afterwards a
-/// missing file is a failure, because what was in it was promised to be durable.
+/// What opens the file, now and after each failure. Makes the file if there is none yet; afterwards a missing
+/// or empty file is a failure, because what was in it was promised to be durable.
 ///
 /// # Errors
 ///
 /// [`Error::Storage`].
 pub(super) fn opener(path: &Path) -> Result<Opener, Error> {
-    make(path).map_err(|error| Error::Storage {
+    make_if_missing(path).map_err(|error| Error::Storage {
         path: path.to_owned(),
-        problem: format!("cannot open or make the file: {error}"),
+        problem: format!("cannot make the file: {error}"),
         remedy: "Make its folder (`mkdir -p`; is the disk mounted?) and let this account write there",
     })?;
     let path = path.to_owned();
     Ok(Box::new(move || open(&path)))
 }
 
-/// Makes the file if there is none, with its directory entry durable.
-fn make(path: &Path) -> io::Result<()> {
+/// Makes an empty storage under another name and links it to its own: it is whole or not there, and never
+/// takes the place of a file that another process has just made.
+fn make_if_missing(path: &Path) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    warn!(
+        path = %path.display(),
+        "no storage file yet, making an empty one; if this party has stored anything before, its file is \
+         missing: stop the host and bring the file back"
+    );
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    remove_if_there(&unfinished)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.len() == 0 {
-        info!(path = %path.display(), "storage is empty: starting a new file");
-        initialise(file).map_err(io::Error::other)?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        File::open(folder)?.sync_all()?;
+        .open(&unfinished)?;
+    initialise(file).map_err(io::Error::other)?;
+    match fs::hard_link(&unfinished, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
     }
-    Ok(())
+    fs::remove_file(&unfinished)?;
+    let folder = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn initialise(file: File) -> Result<(), DatabaseError> {
@@ -62,7 +79,7 @@ fn initialise(file: File) -> Result<(), DatabaseError> {
 fn open(path: &Path) -> Result<Database, DatabaseError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     if file.metadata()?.len() == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file has become empty").into());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty").into());
     }
     // After a failed fsync the page cache may show as clean what never reached the disk, and the next
     // transaction would build on it (Rebello et al., "Can Applications Recover from fsync Failures?",
