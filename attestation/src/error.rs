@@ -18,7 +18,7 @@ pub enum Error {
     /// The document is not strict CBOR of the expected shape.
     #[error("the attestation document is malformed at byte {offset} of the {part}: {fault}")]
     Cbor {
-        /// `envelope`, `protected header` or `payload`.
+        /// `envelope` or `payload`.
         part: &'static str,
         /// From the beginning of that part.
         offset: usize,

@@ -137,7 +137,7 @@ pub struct Draft {
     pub parties: Vec<Party>,
     /// Who may sign this manifest and the next one.
     pub administrators: Administrators,
-    /// At most 256, with different names and identities, none of which is a party's.
+    /// At most 128, with different names and identities, none of which is a party's.
     pub principals: Vec<Principal>,
     /// SHA-256 of the custody policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ const MAX_NAME: usize = 32;
 const MAX_PARTIES: usize = 32;
 const MAX_MEASUREMENTS: usize = 16;
 const MAX_ADMINISTRATORS: usize = 32;
-const MAX_PRINCIPALS: usize = 256;
+const MAX_PRINCIPALS: usize = 128;
 const MAX_REVOKED: usize = 256;
 
 impl Draft {
@@ -42,7 +42,7 @@ impl Draft {
         rule(
             self.principals.len() <= MAX_PRINCIPALS,
             "principals",
-            "are more than 256",
+            "are more than 128",
         )?;
         rule(
             self.revoked.len() <= MAX_REVOKED,

@@ -1,9 +1,11 @@
-//! What goes into `user_data`: everything that a relayed, reflected or replayed document would get wrong.
+//! What goes into `user_data`: everything that a relayed, reflected or replayed document would get wrong. And
+//! what initiators sign.
 
 use std::collections::BTreeSet;
 
+use arca_attestation::SigningAuthorization;
 use arca_attestation::binder::{Binder, EXPORTER_INITIATOR, EXPORTER_RESPONDER, Role, Statement};
-use sha2::{Digest as _, Sha384};
+use sha2::{Digest as _, Sha256, Sha384};
 
 const BINDER: Binder<'static> = Binder {
     role: Role::Initiator,
@@ -151,4 +153,75 @@ fn labels_are_directional() {
     assert_eq!(Role::Responder.exporter_label(), EXPORTER_RESPONDER);
     assert_eq!(Role::Initiator.peer(), Role::Responder);
     assert_eq!(Role::Responder.peer(), Role::Initiator);
+}
+
+const AUTHORIZATION: SigningAuthorization<'static> = SigningAuthorization {
+    cluster: "sim-treasury",
+    initiator: "treasury",
+    request_id: "invoice-1",
+    key: "keys/cold",
+    payload_kind: "psbt",
+    payload: &[1, 2, 3],
+    expire_ms: 1_780_000_000_000,
+};
+
+#[test]
+fn every_field_of_an_authorization_changes_its_digest() {
+    let variants = [
+        AUTHORIZATION,
+        SigningAuthorization {
+            cluster: "sim-treasure",
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            initiator: "ops",
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            request_id: "invoice-2",
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            key: "keys/hot",
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            payload_kind: "solana_message",
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            payload: &[1, 2],
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            expire_ms: AUTHORIZATION.expire_ms + 1,
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            cluster: "sim-treasuryt",
+            initiator: "reasury",
+            ..AUTHORIZATION
+        },
+    ];
+    let digests: BTreeSet<_> = variants.iter().map(SigningAuthorization::digest).collect();
+    assert_eq!(digests.len(), variants.len());
+}
+
+#[test]
+fn an_authorization_is_what_its_documentation_says() {
+    let mut hash = Sha256::new();
+    for part in [
+        &b"arca/v1/signing-authorization"[..],
+        b"sim-treasury",
+        b"treasury",
+        b"invoice-1",
+        b"keys/cold",
+        b"psbt",
+        &[1, 2, 3],
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update(1_780_000_000_000_u64.to_be_bytes());
+    assert_eq!(AUTHORIZATION.digest()[..], hash.finalize()[..]);
 }

@@ -1,6 +1,6 @@
 //! What a manifest may say.
 
-use arca_attestation::manifest::{Administrators, Draft, Revocation, Role, parse};
+use arca_attestation::manifest::{Administrators, Draft, Principal, Revocation, Role, parse};
 use arca_attestation::{ClusterKind, Error, TrustClass};
 use p256::pkcs8::EncodePublicKey as _;
 use sha2::{Digest as _, Sha384};
@@ -148,6 +148,25 @@ fn counts_are_bounded() {
     assert_eq!(
         problem(|draft| draft.principals[0].roles = vec![Role::Auditor; 2]),
         "roles"
+    );
+}
+
+#[test]
+fn a_hundred_and_twenty_eight_principals_fit() {
+    let principals = |count| {
+        let principal = |number: u8| Principal {
+            name: format!("principal-{number}"),
+            identity: identity(100 + number),
+            roles: vec![Role::Initiator],
+        };
+        (0..count).map(principal).collect()
+    };
+    let mut largest = draft();
+    largest.principals = principals(128);
+    assert_eq!(in_force(&largest).principals().len(), 128);
+    assert_eq!(
+        problem(|draft| draft.principals = principals(129)),
+        "principals"
     );
 }
 
