@@ -5,7 +5,10 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use arca_attestation::Measurements;
 use arca_enclave_simulated::{EXAMPLE, measure_program};
@@ -174,7 +177,7 @@ fn it_stops_when_told() {
         }
         let pid = i32::try_from(process.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
-        assert_eq!(process.wait().unwrap().code(), Some(0));
+        assert_eq!(ended(process), Some(0), "{signal}");
         stderr.read_to_string(&mut log).unwrap();
 
         assert!(log.contains("SIMULATED"), "{log}");
@@ -184,6 +187,18 @@ fn it_stops_when_told() {
         );
         assert_no_secret(&log, &folder.path().join("hardware/kek"));
     }
+}
+
+/// The exit code of a process that ends now; one that does not is killed.
+fn ended(mut process: Child) -> Option<i32> {
+    let pid = Pid::from_raw(i32::try_from(process.id()).unwrap());
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(process.wait().unwrap().code()));
+    told.recv_timeout(Duration::from_secs(30))
+        .unwrap_or_else(|_| {
+            kill(pid, Signal::SIGKILL).unwrap();
+            None
+        })
 }
 
 fn assert_no_secret(log: &str, file: &Path) {
