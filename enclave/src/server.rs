@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rand_core::RngCore as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -56,20 +56,12 @@ pub async fn serve(
         core = start(platform) => core?,
         () = &mut stop => return Ok(()),
     };
-    let (accepted, incoming) = mpsc::channel(HALF_OPEN);
     let mut tasks = JoinSet::new();
-    tasks.spawn(accept(Arc::clone(&core), accepted));
     tasks.spawn(keep_links(Arc::clone(&core)));
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-    let serving = router(&core)?.serve_with_incoming_shutdown(
-        tokio_stream::StreamExt::map(
-            ReceiverStream::new(incoming),
-            Ok::<_, std::convert::Infallible>,
-        ),
-        async {
-            let _ = draining.await;
-        },
-    );
+    let serving = router(&core)?.serve_with_incoming_shutdown(channels(&core), async {
+        let _ = draining.await;
+    });
     tokio::pin!(serving);
     tokio::select! {
         outcome = &mut serving => {
@@ -143,39 +135,18 @@ fn router(
 }
 
 /// Takes in what the host carries in; only verified channels come out.
-async fn accept(core: Arc<Core>, accepted: mpsc::Sender<Channel<BoxedStream>>) {
-    let half_open = Arc::new(Semaphore::new(HALF_OPEN));
-    loop {
-        let Ok(place) = Arc::clone(&half_open).acquire_owned().await else {
-            return;
-        };
-        let stream = match core.platform.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "the host's socket failed; listening on");
-                sleep(REDIAL.0).await;
-                continue;
-            }
-        };
-        let mut rng = match core.randomness.generator(&*core.platform) {
-            Ok(rng) => rng,
-            Err(error) => {
-                tracing::error!(%error, "refused a connection");
-                continue;
-            }
-        };
-        let handshake = arca_channel::accept(stream, &core.endpoint, &mut rng);
-        let accepted = accepted.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            match handshake.await {
-                Ok(channel) => {
-                    let _ = accepted.send(channel).await;
-                }
-                Err(error) => tracing::info!(%error, "refused a connection"),
-            }
-        });
-    }
+fn channels(core: &Arc<Core>) -> ReceiverStream<std::io::Result<Channel<BoxedStream>>> {
+    let (carrying, drawing) = (Arc::clone(core), Arc::clone(core));
+    arca_channel::incoming(
+        move || {
+            let core = Arc::clone(&carrying);
+            async move { core.platform.accept().await }
+        },
+        Arc::clone(&core.endpoint),
+        move || drawing.randomness.generator(&*drawing.platform).ok(),
+        HALF_OPEN,
+        |error| tracing::info!(reason = error.reason(), %error, "refused a connection"),
+    )
 }
 
 /// Keeps one link to each peer: of two parties, the one whose name comes first dials.
