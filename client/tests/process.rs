@@ -3,7 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arca_client::Error;
@@ -108,6 +108,8 @@ fn a_child_dies_with_a_parent_that_is_killed() {
     );
     let mut parent = Command::new("/bin/sh")
         .args(["-c", &script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     assert!(wait_for(|| pid_file.exists()));
@@ -118,7 +120,14 @@ fn a_child_dies_with_a_parent_that_is_killed() {
     assert!(runs(&child));
     parent.kill().unwrap();
     parent.wait().unwrap();
-    assert!(wait_for(|| !runs(&child)), "the child outlived its parent");
+    let died = wait_for(|| !runs(&child));
+    if !died {
+        Command::new("/bin/kill")
+            .args(["-9", &child])
+            .status()
+            .unwrap();
+    }
+    assert!(died, "the child outlived its parent");
 }
 
 #[test]
