@@ -186,7 +186,6 @@ fn write(engine: &Engine, mut jobs: mpsc::Receiver<Job>) {
             let _ = job.done.send(result);
         }
     }
-    engine.close();
 }
 
 impl Job {

@@ -10,7 +10,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
 use arca_proto::v1::{GetBlobRequest, PutBlobRequest};
@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener};
-use tokio::process::{Child, Command as AsyncCommand};
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_arca-host");
@@ -35,7 +35,7 @@ impl Process {
     async fn start(config: &Config, folder: &Path) -> Self {
         let file = folder.join("host.toml");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut child = AsyncCommand::new(PROGRAM)
+        let mut child = Command::new(PROGRAM)
             .arg("--config")
             .arg(&file)
             .args(["--log-format", "json"])
@@ -257,28 +257,30 @@ async fn a_second_signal_ends_the_waiting() {
     assert_eq!(process.exit_code().await, Some(1));
 }
 
-fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
+/// Runs it to its end, which must come soon.
+async fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command
         .args(arguments)
         .env_remove("ARCA_LOG")
-        .output()
-        .unwrap()
+        .kill_on_drop(true);
+    soon(command.output()).await.unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-#[test]
-fn config_check_prints_what_it_understood_or_what_is_wrong() {
+#[tokio::test]
+async fn config_check_prints_what_it_understood_or_what_is_wrong() {
     let folder = folder();
     let file = folder.path().join("host.toml");
     let file_name = file.to_str().unwrap();
-    let example = run(&["config", "example"]);
+    let example = run(&["config", "example"]).await;
     assert!(example.status.success());
     std::fs::write(&file, &example.stdout).unwrap();
 
-    let check = run(&["--config", file_name, "config", "check"]);
+    let check = run(&["--config", file_name, "config", "check"]).await;
     assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
     let printed = text(&check.stdout);
     assert!(printed.contains("configuration is valid"), "{printed}");
@@ -293,17 +295,17 @@ fn config_check_prints_what_it_understood_or_what_is_wrong() {
         text(&example.stdout).replace("listen = ", "lisen = "),
     )
     .unwrap();
-    let check = run(&["config", "check", "--config", file_name]);
+    let check = run(&["config", "check", "--config", file_name]).await;
     assert_eq!(check.status.code(), Some(2));
     let said = text(&check.stderr);
     assert!(said.contains("host.toml:8: lisen: unknown field"), "{said}");
     assert!(check.stdout.is_empty());
 }
 
-#[test]
-fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
-    assert_eq!(run(&["--help"]).status.code(), Some(0));
-    let help = run(&["--help"]);
+#[tokio::test]
+async fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
+    assert_eq!(run(&["--help"]).await.status.code(), Some(0));
+    let help = run(&["--help"]).await;
     for part in ["Examples:", "Exit codes:", "config example", "--log-format"] {
         assert!(text(&help.stdout).contains(part), "{part}");
     }
@@ -313,7 +315,7 @@ fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
         &[],
         &["--config", "/no/such/file"],
     ] {
-        let output = run(wrong);
+        let output = run(wrong).await;
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(!output.stderr.is_empty(), "{wrong:?}");
     }
@@ -322,7 +324,7 @@ fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
     let file = folder.path().join("host.toml");
     let config = config_in(folder.path());
     std::fs::write(&file, config.to_string()).unwrap();
-    let output = run(&["--config", file.to_str().unwrap(), "--log", "not=a=filter"]);
+    let output = run(&["--config", file.to_str().unwrap(), "--log", "not=a=filter"]).await;
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 
     // Starts that fail: the message says which field and what to do.
@@ -349,7 +351,7 @@ fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
         (occupied, "exists and is no socket"),
     ] {
         std::fs::write(&file, config.to_string()).unwrap();
-        let output = run(&["--config", file.to_str().unwrap()]);
+        let output = run(&["--config", file.to_str().unwrap()]).await;
         assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
         assert!(
             text(&output.stderr).contains(says),

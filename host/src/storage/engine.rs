@@ -55,7 +55,6 @@ enum State {
         generation: u64,
         at: Instant,
     },
-    Closed,
 }
 
 /// What the last write met.
@@ -195,16 +194,6 @@ impl Engine {
         }
     }
 
-    /// Closes the file; every later call is refused.
-    pub(super) fn close(&self) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let State::Open { database, .. } = std::mem::replace(&mut *state, State::Closed)
-            && let Err(failure) = guarded(|| Ok(database.close()?))
-        {
-            warn!(%failure, "storage file not closed cleanly; it is checked at the next start");
-        }
-    }
-
     fn writes(&self) -> MutexGuard<'_, Writes> {
         self.writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,7 +265,6 @@ impl Engine {
                     Err(failure) => (failure, *generation),
                 },
                 State::Failed { error, .. } => return Err(error.clone()),
-                State::Closed => return Err(StorageError::Stopped),
             }
         };
         Err(self.retire(generation, &failure))
@@ -313,7 +301,7 @@ impl Engine {
             }
             // Another call met the same failure first and knows its cause.
             State::Failed { error, .. } => error.clone(),
-            State::Open { .. } | State::Closed => error,
+            State::Open { .. } => error,
         }
     }
 

@@ -62,6 +62,9 @@ impl Change {
     }
 }
 
+/// Small, so that reads touch the disk when there are many blobs.
+const CACHE: usize = 256 * 1024;
+
 impl Disk {
     fn new() -> Self {
         Self(Arc::default())
@@ -113,7 +116,7 @@ impl Disk {
         let disk = self.clone();
         let opener = Box::new(move || {
             Builder::new()
-                .set_cache_size(1024 * 1024)
+                .set_cache_size(CACHE)
                 .create_with_backend(disk.clone())
         });
         Store::open_with(opener, Path::new("disk"), u64::MAX / 4, Arc::new(metrics))
@@ -364,6 +367,26 @@ async fn a_full_disk_refuses_puts_serves_reads_and_recovers_without_a_restart() 
     );
     assert_eq!(store.get(name("early")).await.unwrap().unwrap(), [1; 1000]);
     close((store, writer)).await;
+}
+
+#[tokio::test]
+async fn a_read_that_finds_the_file_failed_is_answered_from_the_reopened_one() {
+    let disk = Disk::new();
+    let storage = disk.open_store().unwrap();
+    for number in 0..100 {
+        let put = storage.0.put(name(&format!("blob/{number}")), blob(number));
+        put.await.unwrap();
+    }
+    close(storage).await;
+    let storage = disk.open_store().unwrap();
+    disk.fail(0, Failure::Once);
+    let found = storage.0.get(name("blob/50")).await.unwrap();
+    assert_eq!(found.unwrap(), blob(50));
+    assert!(
+        disk.platter().fails_in.is_none(),
+        "the disk was not touched"
+    );
+    close(storage).await;
 }
 
 #[tokio::test]
