@@ -37,7 +37,7 @@ pub(crate) struct Verify {
     #[arg(long, requires_all = ["nonce", "public_key", "user_data"])]
     live: bool,
     /// Verify under the root.der of a simulated NSM instead of the AWS Nitro root
-    #[arg(long, value_name = "FILE", alias = "root")]
+    #[arg(long, value_name = "FILE", visible_alias = "root")]
     simulated_root: Option<PathBuf>,
     /// The measurement of the enclave image file that is expected
     #[arg(long, value_name = "HEX", value_parser = pcr, requires_all = ["pcr1", "pcr2"])]
