@@ -271,10 +271,13 @@ async fn parties(running: &Running) {
     }
 }
 
+/// Makes a good request bad.
+type Spoil = fn(&mut CreateSigningRequestRequest);
+
 async fn requests(running: &Running, bitcoin: &Key, solana: &Key) {
     let mut service = SigningServiceClient::new(running.raw_treasury("ceo").await);
     let good = || running.authorized(&bitcoin.name, "n1", &psbt_payload(bitcoin, 50_000));
-    let cases: [(&str, Code, fn(&mut CreateSigningRequestRequest)); 9] = [
+    let cases: [(&str, Code, Spoil); 9] = [
         ("INVALID_REQUEST_ID", Code::InvalidArgument, |r| {
             r.request_id = "\u{0}".into()
         }),

@@ -46,7 +46,7 @@ async fn kill_during_signatures(party: &str, host: bool) {
         let client = running.client(coordinator).await;
         assert_eq!(
             client.keys().await.unwrap(),
-            [key.clone()],
+            std::slice::from_ref(&key),
             "at {coordinator}"
         );
         let payload = psbt_payload(&key, 70_000);

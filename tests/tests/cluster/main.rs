@@ -5,6 +5,8 @@
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
 mod bad_input;
 mod common;
 mod crashes;
