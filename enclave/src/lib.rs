@@ -3,13 +3,13 @@
 //! [`serve`] runs it on a [`Platform`](platform::Platform), of which there is one crate each for the simulated
 //! platform, AWS Nitro and PKCS#11. Read in this order:
 //!
-//! - [`platform`]: what the hardware gives; [`server`]: how connections come in and links are kept.
-//! - [`core`]: which party this is, under which manifest, and its keys.
-//! - [`access`]: who may call what. [`grpc`]: the calls themselves.
-//! - [`keygen`], [`signing`], [`admission`], [`quorum`]: making keys and signatures, at the coordinator and at
+//! - [`platform`]: what the hardware gives; `server`: how connections come in and links are kept.
+//! - `core`: which party this is, under which manifest, and its keys.
+//! - `access`: who may call what. `grpc`: the calls themselves.
+//! - `keygen`, `signing`, `admission`, `quorum`: making keys and signatures, at the coordinator and at
 //!   the other parties.
-//! - [`network`], [`session`]: frames between enclaves, and one run of a protocol.
-//! - [`sealing`], [`state`], [`storage`], [`random`]: what is kept on the host, and where randomness comes from.
+//! - `network`, `session`: frames between enclaves, and one run of a protocol.
+//! - [`sealing`], `state`, `storage`, `random`: what is kept on the host, and where randomness comes from.
 
 #![forbid(unsafe_code)]
 

@@ -98,7 +98,7 @@ pub trait Platform: Send + Sync + 'static {
     /// [`PlatformError::NotAuthentic`] when the key was wrapped elsewhere or `header` differs.
     async fn unwrap(&self, wrapped: &[u8], header: &[u8]) -> Result<DataKey, PlatformError>;
 
-    /// Fills `out` from the hardware's generator. The enclave hedges it; see [`crate::random`].
+    /// Fills `out` from the hardware's generator. The enclave hedges it; see `random.rs`.
     fn random(&self, out: &mut [u8]) -> Result<(), PlatformError>;
 
     /// The platform's clock.

@@ -12,7 +12,7 @@
 //!
 //! # Security
 //! A blob that unseals was sealed by this code for exactly this object. That it is the newest one is another
-//! question: within one boot [`crate::state`] refuses an older one, across boots the peers have to.
+//! question: within one boot `state.rs` refuses an older one, across boots the peers have to.
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
