@@ -1,6 +1,6 @@
 //! A running cluster, what to have signed, and ways to talk to it that the client does not offer.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arca_attestation::SigningAuthorization;
 use arca_channel::{Endpoint, Identity, Limits, Target};
@@ -69,19 +69,31 @@ impl Running {
         Identity::from_scalar(&scalar.into()).unwrap()
     }
 
-    /// gRPC to a party over a channel of any identity and target.
-    pub async fn raw(&self, party: &str, identity: Identity, target: Target) -> Channel {
+    /// An attested channel to whoever answers at `address`, for any identity and target.
+    pub async fn channel(
+        &self,
+        address: SocketAddr,
+        identity: Identity,
+        target: Target,
+    ) -> Result<arca_channel::Channel<TcpStream>, arca_channel::Error> {
         let anchors = arca_client::read_simulated_root(&self.file("root/root.der")).unwrap();
         let clock = Arc::new(clock::now);
         let endpoint =
             Endpoint::client(Arc::new(identity), anchors, clock, Limits::default()).unwrap();
         let profile = self.cluster.cluster().unwrap().profile().clone();
         endpoint.set_manifest(profile.manifest().clone()).unwrap();
-        let stream = TcpStream::connect(self.address(party)).await.unwrap();
-        let channel = arca_channel::connect(stream, &Arc::new(endpoint), target, &mut OsRng)
-            .await
-            .unwrap();
-        grpc_over(channel).await
+        let stream = TcpStream::connect(address).await?;
+        arca_channel::connect(stream, &Arc::new(endpoint), target, &mut OsRng).await
+    }
+
+    /// gRPC to a party over a channel of any identity and target.
+    pub async fn raw(&self, party: &str, identity: Identity, target: Target) -> Channel {
+        grpc_over(
+            self.channel(self.address(party), identity, target)
+                .await
+                .unwrap(),
+        )
+        .await
     }
 
     /// gRPC to a party as the treasury, without the client's own checks.
@@ -97,7 +109,7 @@ impl Running {
         StorageServiceClient::new(grpc_over(stream).await)
     }
 
-    pub fn address(&self, party: &str) -> std::net::SocketAddr {
+    pub fn address(&self, party: &str) -> SocketAddr {
         self.cluster.party(party).unwrap().address()
     }
 
