@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arca_attestation::{TrustAnchors, manifest::SignedManifest};
+use arca_attestation::{
+    TrustAnchors,
+    manifest::{Manifest, SignedManifest},
+};
 use arca_channel::{Attester, AttesterError, Endpoint, Identity, Limits, Peer};
 use arca_client::{Key, Payload, Scheme, clock};
 use arca_enclave_simulated::nsm::{LocalRoot, Nsm, Request as NsmRequest};
@@ -61,6 +64,8 @@ impl Link {
 #[derive(Clone)]
 struct Traitor {
     endpoint: Arc<Endpoint>,
+    /// Used once the enrolling client has its answer, whose channel that ends.
+    accepted: Arc<Mutex<Option<Manifest>>>,
     links: mpsc::Sender<Link>,
 }
 
@@ -106,12 +111,7 @@ impl PartyService for Traitor {
         };
         let manifest = signed.verify_first(clock::now()).unwrap();
         let manifest_epoch = manifest.epoch();
-        let endpoint = self.endpoint.clone();
-        tokio::spawn(async move {
-            // The answer leaves first, as in an enclave.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            endpoint.set_manifest(Arc::new(manifest)).unwrap();
-        });
+        *self.accepted.lock().unwrap() = Some(manifest);
         Ok(Response::new(EnrollResponse {
             party: ME.into(),
             manifest_epoch,
@@ -201,14 +201,19 @@ async fn betrayed() -> Betrayed {
     )
     .unwrap();
     let (links, mut made) = mpsc::channel(8);
+    let endpoint = Arc::new(endpoint);
+    let accepted = Arc::new(Mutex::new(None));
     let traitor = Traitor {
-        endpoint: Arc::new(endpoint),
+        endpoint: endpoint.clone(),
+        accepted: accepted.clone(),
         links,
     };
     let listener = TcpListener::bind(running.address(ME)).await.unwrap();
     tokio::spawn(serve(traitor, listener));
 
     running.cluster.enroll(&candidates, &[0, 1]).await.unwrap();
+    let manifest = accepted.lock().unwrap().take().unwrap();
+    endpoint.set_manifest(Arc::new(manifest)).unwrap();
     running
         .cluster
         .wait_connected(&["ceo", "cloud"])
