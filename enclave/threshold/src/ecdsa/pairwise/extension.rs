@@ -285,3 +285,183 @@ impl Check {
         tags::hash(tags::EXTENSION_CHECK, &[challenge, hashes.as_flattened()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{RngCore as _, SeedableRng as _};
+
+    use super::*;
+    use crate::ecdsa::pairwise::base::TRANSFERS;
+
+    const CONTEXT: [u8; 32] = [9; 32];
+
+    fn seeds(rng: &mut ChaCha20Rng) -> (AllSeeds, PuncturedSeeds) {
+        let mut number = || {
+            let mut bytes = [0; 16];
+            rng.fill_bytes(&mut bytes);
+            u128::from_le_bytes(bytes)
+        };
+        let delta = number();
+        let keys: Vec<[u128; 2]> = (0..TRANSFERS).map(|_| [number(), number()]).collect();
+        let choices = PuncturedSeeds::choices(delta);
+        let chosen = keys.iter().enumerate();
+        let chosen: Vec<u128> = chosen
+            .map(|(i, pair)| pair[usize::from((choices >> i) & 1 == 1)])
+            .collect();
+        let (all, message) = AllSeeds::grow(&[0; 32], &keys);
+        let punctured = PuncturedSeeds::follow(&[0; 32], delta, &chosen, &message).unwrap();
+        (all, punctured)
+    }
+
+    fn check_relation(receiver: &Receiver, sender: &Sender, blocks: usize) {
+        assert_eq!(receiver.rows.len(), blocks * ROWS);
+        assert_eq!(sender.rows.len(), blocks * ROWS);
+        assert_eq!(receiver.choices.len(), blocks);
+        for (j, (q, t)) in sender.rows.iter().zip(receiver.rows.iter()).enumerate() {
+            let x = (receiver.choices[j / ROWS] >> (j % ROWS)) & 1;
+            assert_eq!(*q, t ^ (x * *sender.delta));
+        }
+        assert_eq!(receiver.transcript, sender.transcript);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn rows_are_correlated(seed in any::<u64>(), blocks in 1_usize..40) {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let (all, punctured) = seeds(&mut rng);
+            let (receiver, message) = receive(&all, &CONTEXT, blocks, &mut rng);
+            prop_assert_eq!(message.len(), message_bytes(blocks));
+            let sender = send(&punctured, &CONTEXT, blocks, &message).unwrap();
+            check_relation(&receiver, &sender, blocks);
+        }
+
+        #[test]
+        fn any_change_on_the_way_aborts(
+            seed in any::<u64>(),
+            at in 0..message_bytes(4),
+            change in 1_u8..,
+        ) {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let (all, punctured) = seeds(&mut rng);
+            let (_, mut message) = receive(&all, &CONTEXT, 4, &mut rng);
+            message[at] ^= change;
+            let sent = send(&punctured, &CONTEXT, 4, &message);
+            prop_assert_eq!(sent.err(), Some(AbortReason::ConsistencyCheck));
+        }
+    }
+
+    /// A receiver that uses another choice in one tree, and answers the check as if it knew the sender's
+    /// `Δ` there, passes when it does and not otherwise.
+    #[test]
+    fn another_choice_in_one_tree_is_a_guess_of_its_part_of_delta() {
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let (all, punctured) = seeds(&mut rng);
+        let (blocks, tree) = (3, 11);
+        let part = (punctured.delta() >> (tree * DEPTH)) % LEAVES as u128;
+        let mut passed = Vec::new();
+        for guess in 0..LEAVES as u128 {
+            // Its own honest run, from which it makes the dishonest message.
+            let seed = [guess as u8; 32];
+            let mut rng = ChaCha20Rng::from_seed(seed);
+            let (_, mut message) = receive(&all, &CONTEXT, blocks, &mut rng);
+            let flip = 1_u128 << 5;
+            let at = NONCE_BYTES + (TREES + tree) * 16;
+            message[at] ^= flip as u8;
+
+            let end = NONCE_BYTES + (blocks + 1) * TREES * 16;
+            let root = tags::hash(tags::EXTENSION, &[&CONTEXT, &message[..NONCE_BYTES]]);
+            let parts: [&[u8]; 2] = [&root, &message[NONCE_BYTES..end]];
+            let challenge = tags::hash(tags::EXTENSION_CHALLENGE, &parts);
+            let check = Check::new(&challenge, blocks);
+            let mut columns = vec![0; (blocks + 1) * ROWS];
+            let mut sums = vec![0; (blocks + 1) * TREES];
+            expand(all.seeds(), &root, blocks + 1, |block, tree, sum, bits| {
+                sums[block * TREES + tree] = sum;
+                place(&mut columns, block, tree, bits);
+            });
+            let choices: Vec<u128> = (0..=blocks)
+                .map(|block| {
+                    let at = NONCE_BYTES + block * TREES * 16;
+                    let sent = u128::from_le_bytes(message[at..at + 16].try_into().unwrap());
+                    sent ^ sums[block * TREES]
+                })
+                .collect();
+            let choices_hash = check.column(choices.into_iter());
+            let mut error = vec![0; blocks + 1];
+            error[1] = flip;
+            let error = check.column(error.into_iter());
+            let digest = check.digest(&challenge, &columns, |column| {
+                let guessed = column / DEPTH == tree && (guess >> (column % DEPTH)) & 1 == 1;
+                if guessed { error } else { 0 }
+            });
+            message[end..end + 16].copy_from_slice(&choices_hash.to_le_bytes());
+            message[end + 16..].copy_from_slice(&digest);
+            if send(&punctured, &CONTEXT, blocks, &message).is_ok() {
+                passed.push(guess);
+            }
+        }
+        assert_eq!(passed, [part]);
+    }
+
+    #[test]
+    fn messages_of_other_runs_and_lengths_are_refused() {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let (all, punctured) = seeds(&mut rng);
+        let (_, message) = receive(&all, &CONTEXT, 4, &mut rng);
+        let send =
+            |context, blocks, message: &[u8]| send(&punctured, context, blocks, message).err();
+        assert_eq!(send(&CONTEXT, 4, &message), None);
+        assert_eq!(
+            send(&[8; 32], 4, &message),
+            Some(AbortReason::ConsistencyCheck)
+        );
+        assert_eq!(send(&CONTEXT, 5, &message), Some(AbortReason::Malformed));
+        assert_eq!(send(&CONTEXT, 4, &[]), Some(AbortReason::Malformed));
+        let longer = [message.as_slice(), &[0]].concat();
+        assert_eq!(send(&CONTEXT, 4, &longer), Some(AbortReason::Malformed));
+        let (other, _) = seeds(&mut rng);
+        let (_, message) = receive(&other, &CONTEXT, 4, &mut rng);
+        assert_eq!(
+            send(&CONTEXT, 4, &message),
+            Some(AbortReason::ConsistencyCheck)
+        );
+    }
+
+    #[test]
+    fn two_runs_under_one_context_share_nothing() {
+        let mut rng = ChaCha20Rng::seed_from_u64(6);
+        let (all, punctured) = seeds(&mut rng);
+        let (_, one) = receive(&all, &CONTEXT, 2, &mut rng);
+        let (_, two) = receive(&all, &CONTEXT, 2, &mut rng);
+        let rows = |message: &[u8]| {
+            send(&punctured, &CONTEXT, 2, message)
+                .unwrap()
+                .rows
+                .to_vec()
+        };
+        let (one, two) = (rows(&one), rows(&two));
+        // Were the columns the same, rows would differ by 0 or Δ.
+        let differences: std::collections::BTreeSet<u128> =
+            one.iter().zip(&two).map(|(a, b)| a ^ b).collect();
+        assert_eq!(differences.len(), one.len());
+    }
+
+    proptest! {
+        #[test]
+        fn the_hash_is_linear_and_the_last_block_enters_as_it_is(
+            challenge in any::<[u8; 32]>(),
+            a in proptest::collection::vec(any::<u128>(), 6),
+            b in proptest::collection::vec(any::<u128>(), 6),
+        ) {
+            let check = Check::new(&challenge, 5);
+            let hash = |column: &[u128]| check.column(column.iter().copied());
+            let sum: Vec<u128> = a.iter().zip(&b).map(|(a, b)| a ^ b).collect();
+            prop_assert_eq!(hash(&sum), hash(&a) ^ hash(&b));
+            prop_assert_eq!(hash(&[0, 0, 0, 0, 0, a[5]]), a[5]);
+        }
+    }
+}

@@ -96,3 +96,53 @@ fn block(number: u128) -> aes::Block {
 fn number(block: &aes::Block) -> u128 {
     u128::from_le_bytes((*block).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_the_formula(
+            key in any::<[u8; 32]>(),
+            inputs in proptest::collection::vec(any::<u128>(), 1..100),
+            blocks in 1_usize..5,
+        ) {
+            let tweak = |index: usize| (index as u128) << 9;
+            let mut hash = TweakableHash::new(&key, 100 * 5);
+            let mut absorbed = inputs.clone();
+            hash.absorb(&mut absorbed);
+            let mut output = vec![0; inputs.len() * blocks];
+            hash.squeeze(&absorbed, blocks, tweak, &mut output);
+
+            let cipher = Aes128::new(&first_half(&key).into());
+            let permute = |x: u128| {
+                let mut block = block(x);
+                cipher.encrypt_block(&mut block);
+                number(&block)
+            };
+            for (index, x) in inputs.iter().enumerate() {
+                for offset in 0..blocks {
+                    let i = tweak(index) + offset as u128;
+                    let expected = permute(permute(*x) ^ i) ^ permute(*x);
+                    prop_assert_eq!(output[index * blocks + offset], expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_permutation_is_aes_128() {
+        // FIPS 197, appendix B.
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(&0x2b7e151628aed2a6abf7158809cf4f3c_u128.to_be_bytes());
+        let mut inputs = [0x3243f6a8885a308d313198a2e0370734_u128.swap_bytes()];
+        TweakableHash::new(&key, 1).absorb(&mut inputs);
+        assert_eq!(
+            inputs,
+            [0x3925841d02dc09fbdc118597196a0b32_u128.swap_bytes()]
+        );
+    }
+}

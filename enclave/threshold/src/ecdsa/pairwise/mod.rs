@@ -156,3 +156,75 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{CryptoRngCore, SeedableRng as _};
+
+    use super::*;
+    use crate::{Protocol, SessionId, Transition};
+
+    /// The low and the high side's setup.
+    pub(super) fn setups(seed: u64) -> (PairSetup, PairSetup) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let [one, two] = [1, 2].map(|index| Participant::new(index).unwrap());
+        let start = |me, peer, rng: &mut dyn CryptoRngCore| {
+            let params = PairSetupParams {
+                session: SessionId::new([7; 32]),
+                context: [3; 32],
+                me,
+                peer,
+            };
+            pair_setup(params, rng).unwrap()
+        };
+        let (mut low, mut to_high) = start(one, two, &mut rng);
+        let (mut high, mut to_low) = start(two, one, &mut rng);
+        loop {
+            let mut step = |run: Protocol<PairSetup>, from, outbox: crate::Outbox| {
+                let mut inbox = run.inbox();
+                for (_, message) in outbox {
+                    inbox.insert(from, message).unwrap();
+                }
+                run.advance(inbox, &mut rng).unwrap()
+            };
+            match (step(low, two, to_low), step(high, one, to_high)) {
+                (Transition::Continue(l, to_h), Transition::Continue(h, to_l)) => {
+                    (low, high, to_high, to_low) = (l, h, to_h, to_l);
+                }
+                (Transition::Done(l, _), Transition::Done(h, _)) => return (l, h),
+                _ => unreachable!("both take four rounds"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_side_knows_all_seeds_of_one_direction_and_all_but_one_of_the_other() {
+        let (low, high) = setups(1);
+        assert_eq!(low.id, high.id);
+        assert_eq!(low.zero_seed, high.zero_seed);
+        for (bob, alice) in [(&low, &high), (&high, &low)] {
+            let delta = alice.punctured_seeds.delta();
+            let all = bob.all_seeds.seeds().chunks(tree::LEAVES);
+            let punctured = alice.punctured_seeds.seeds().chunks(tree::LEAVES);
+            for (index, (all, punctured)) in all.zip(punctured).enumerate() {
+                let missing = (delta >> (index * tree::DEPTH)) as usize % tree::LEAVES;
+                assert_eq!(punctured[0], 0);
+                for place in 1..tree::LEAVES {
+                    assert_eq!(punctured[place], all[place ^ missing]);
+                }
+            }
+        }
+        // The directions have nothing in common.
+        assert_ne!(low.punctured_seeds.delta(), high.punctured_seeds.delta());
+        assert_ne!(low.all_seeds.seeds(), high.all_seeds.seeds());
+    }
+
+    #[test]
+    fn setups_differ() {
+        let (one, _) = setups(1);
+        let (two, _) = setups(2);
+        assert_ne!(one.id, two.id);
+        assert_ne!(one.zero_seed, two.zero_seed);
+    }
+}

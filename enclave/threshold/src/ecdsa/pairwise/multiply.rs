@@ -473,3 +473,160 @@ impl<C: Multiply> Pads<C> {
         tags::hash(tags::MULTIPLY_TRANSCRIPT, &[&self.root, corrections])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::ecdsa::pairwise::tests::setups;
+
+    const CONTEXT: [u8; 32] = [4; 32];
+
+    /// An Alice who adds `offset` to her first input in one transfer alone and guesses Bob's bit there;
+    /// otherwise the protocol as the paper writes it.
+    fn cheating_alice<C: Multiply>(
+        transfers: &extension::Sender,
+        input: [C::Scalar; 2],
+        (cheated, offset, guess): (usize, C::Scalar, bool),
+        rng: &mut ChaCha20Rng,
+    ) -> ([C::Scalar; 2], Vec<u8>) {
+        let mut pads = Pads::<C>::new(&transfers.transcript, &[1; 32]);
+        let rows = transfers.rows.iter().take(TRANSFERS);
+        let rows = rows.flat_map(|q| [*q, q ^ *transfers.delta]);
+        let alpha: Vec<_> = pads.of::<2>(0, rows).to_vec();
+        let mask = C::random(rng);
+        let mut message = vec![1; 32];
+        for (j, [zero, one]) in alpha.iter().enumerate() {
+            let cheat = if j == cheated {
+                offset
+            } else {
+                C::Scalar::ZERO
+            };
+            let inputs = [input[0] + cheat, input[1], mask];
+            for k in 0..WIDTH {
+                let correction = zero[k] - one[k] + inputs[k];
+                message.extend_from_slice(&C::scalar_bytes(&correction));
+            }
+        }
+        let transcript = pads.transcript(&message[32..]);
+        let [t1, t2] = challenges::<C>(&transcript, 0);
+        let answer = mask + t1 * input[0] + t2 * input[1];
+        message.extend_from_slice(&C::scalar_bytes(&answer));
+        let mut checks = Vec::new();
+        let mut share = [C::Scalar::ZERO; 2];
+        for (j, [zero, _]) in alpha.iter().enumerate() {
+            let mut check = zero[2] + t1 * zero[0] + t2 * zero[1];
+            if j == cheated && guess {
+                check += t1 * offset;
+            }
+            checks.extend_from_slice(&C::scalar_bytes(&check));
+            share[0] -= C::gadget()[j] * zero[0];
+            share[1] -= C::gadget()[j] * zero[1];
+        }
+        message.extend_from_slice(&tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]));
+        (share, message)
+    }
+
+    fn cheat<C: Multiply>(offset: C::Scalar) {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let input = [C::random(&mut rng), C::random(&mut rng)];
+        let mut outcomes = [[0; 2]; 2];
+        for cheated in [0, 1, 2, 200, 414, 415] {
+            for guess in [false, true] {
+                let (low, high) = setups(cheated as u64);
+                let (bob, message) = bob_start::<C>(&low, &CONTEXT, 1, &mut rng).unwrap();
+                let b = bob.inputs()[0];
+                let bit: bool = Bits::new(&bob.transfers.choices)
+                    .nth(cheated)
+                    .unwrap()
+                    .into();
+                let context = run_context::<C>(&high, Side::Low, &CONTEXT, 1);
+                let transfers =
+                    extension::send(&high.punctured_seeds, &context, blocks(1), &message).unwrap();
+                let cheat = (cheated, offset, guess);
+                let (c, message) = cheating_alice::<C>(&transfers, input, cheat, &mut rng);
+                let result = bob_finish::<C>(&low, bob, &message);
+                let honest = bool::from(offset.is_zero());
+                if honest || bit == guess {
+                    let d = result.unwrap();
+                    let error = if bit {
+                        offset * C::gadget()[cheated]
+                    } else {
+                        C::Scalar::ZERO
+                    };
+                    assert_eq!(c[0] + d[0][0], input[0] * b + error);
+                    assert_eq!(c[1] + d[0][1], input[1] * b);
+                    assert!(!low.is_poisoned());
+                } else {
+                    let reason = AbortReason::ConsistencyCheck;
+                    assert_eq!(result.unwrap_err(), Failure::Abort(reason));
+                    assert!(low.is_poisoned());
+                }
+                outcomes[usize::from(bit)][usize::from(guess)] += 1;
+            }
+        }
+        // Both bits occurred, or this shows nothing.
+        assert!(outcomes.iter().flatten().all(|count| *count > 0));
+    }
+
+    /// The paper's Alice, written down a second time, is understood by Bob.
+    #[test]
+    fn an_alice_after_the_paper_passes() {
+        cheat::<Secp256k1>(k256::Scalar::ZERO);
+    }
+
+    #[test]
+    fn another_input_in_one_transfer_is_a_guess_of_its_bit() {
+        cheat::<Secp256k1>(k256::Scalar::ONE);
+        cheat::<P256>(-p256::Scalar::ONE);
+    }
+
+    #[test]
+    fn a_repeated_message_gets_new_pads() {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let (low, high) = setups(5);
+        let (_bob, message) = bob_start::<Secp256k1>(&low, &CONTEXT, 1, &mut rng).unwrap();
+        let input = [[k256::Scalar::from(2_u64), k256::Scalar::from(3_u64)]];
+        let mut answer = || {
+            let answer = alice_respond::<Secp256k1>(&high, &CONTEXT, &input, &message, &mut rng);
+            let (_, answer) = answer.unwrap();
+            let (_, corrections, _, _) = parse(&answer, 1).unwrap();
+            corrections.to_vec()
+        };
+        let (one, two) = (answer(), answer());
+        // Under the same pads the first two of each three would be equal.
+        for (one, two) in one.as_flattened().iter().zip(two.as_flattened()) {
+            assert_ne!(one, two);
+        }
+    }
+
+    #[test]
+    fn the_gadget_has_no_short_relation() {
+        fn check<C: Multiply>() {
+            let gadget = C::gadget();
+            assert_eq!(gadget.len(), TRANSFERS);
+            let bytes: std::collections::BTreeSet<_> = gadget.iter().map(C::scalar_bytes).collect();
+            assert_eq!(bytes.len(), TRANSFERS);
+        }
+        check::<Secp256k1>();
+        check::<P256>();
+        let [k, p] = [
+            Secp256k1::gadget()[0].to_bytes(),
+            P256::gadget()[0].to_bytes(),
+        ];
+        assert_ne!(k, p);
+    }
+
+    #[test]
+    fn pads_are_reduced_as_integers() {
+        let blocks = [u128::MAX, u128::MAX, 5];
+        let two = k256::Scalar::from(2_u64);
+        let all_ones = two.pow_vartime([256, 0, 0, 0]) - k256::Scalar::ONE;
+        assert_eq!(Secp256k1::pad(&blocks[..2]), all_ones);
+        let two = p256::Scalar::from(2_u64);
+        let high = two.pow_vartime(&[384]) - two.pow_vartime(&[128]);
+        assert_eq!(P256::pad(&blocks), high + p256::Scalar::from(5_u64));
+    }
+}

@@ -241,3 +241,111 @@ fn add(sum: &mut [u8; CHECK_BYTES], value: &[u8; CHECK_BYTES]) {
 fn take_number(bytes: &mut &[u8]) -> Option<u128> {
     take::<16>(bytes).map(|number| u128::from_le_bytes(*number))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SESSION: [u8; 32] = [5; 32];
+
+    /// What an ideal base transfer would give.
+    fn transfer(keys: &[[Key; 2]], delta: u128) -> Vec<Key> {
+        let choices = PuncturedSeeds::choices(delta);
+        let chosen = keys.iter().enumerate();
+        chosen
+            .map(|(i, pair)| pair[usize::from((choices >> i) & 1 == 1)])
+            .collect()
+    }
+
+    fn keys() -> impl Strategy<Value = Vec<[Key; 2]>> {
+        proptest::collection::vec(any::<[u128; 2]>(), TRANSFERS)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn the_receiver_has_all_leaves_but_its_own(keys in keys(), delta in any::<u128>()) {
+            let (all, message) = AllSeeds::grow(&SESSION, &keys);
+            prop_assert_eq!(message.len(), MESSAGE_BYTES);
+            let chosen = transfer(&keys, delta);
+            let punctured = PuncturedSeeds::follow(&SESSION, delta, &chosen, &message).unwrap();
+            prop_assert_eq!(all.seeds().len(), TREES * LEAVES);
+            prop_assert_eq!(punctured.seeds().len(), TREES * LEAVES);
+            let delta = punctured.delta();
+            for tree in 0..TREES {
+                let missing = (delta >> (tree * DEPTH)) as usize % LEAVES;
+                prop_assert_eq!(punctured.seeds()[tree * LEAVES], 0);
+                for place in 1..LEAVES {
+                    let number = place ^ missing;
+                    prop_assert_eq!(
+                        punctured.seeds()[tree * LEAVES + place],
+                        all.seeds()[tree * LEAVES + number]
+                    );
+                }
+            }
+        }
+
+        /// A sender that cheats gets away with it only where the receiver's leaves stay right.
+        #[test]
+        fn a_changed_message_is_refused_or_changes_nothing(
+            keys in keys(),
+            delta in any::<u128>(),
+            at in 0..MESSAGE_BYTES,
+            change in 1_u8..,
+        ) {
+            let (_, mut message) = AllSeeds::grow(&SESSION, &keys);
+            let chosen = transfer(&keys, delta);
+            let honest = PuncturedSeeds::follow(&SESSION, delta, &chosen, &message).unwrap();
+            message[at] ^= change;
+            let used = at >= MESSAGE_BYTES - 32 || at % TREE_BYTES >= TREE_BYTES - CHECK_BYTES;
+            match PuncturedSeeds::follow(&SESSION, delta, &chosen, &message) {
+                None => (),
+                Some(followed) => {
+                    prop_assert!(!used);
+                    prop_assert_eq!(followed.seeds(), honest.seeds());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_sum_is_a_guess_of_one_bit() {
+        let keys: Vec<[Key; 2]> = (0..128).map(|i| [2 * i, 2 * i + 1]).collect();
+        for side in [0, 1] {
+            let (_, mut message) = AllSeeds::grow(&SESSION, &keys);
+            // Second level of the first tree.
+            message[16 * side] ^= 1;
+            for bit in [0, 1] {
+                let delta = bit << 1;
+                let chosen = transfer(&keys, delta);
+                let followed = PuncturedSeeds::follow(&SESSION, delta, &chosen, &message);
+                // The receiver uses the sum on the other side.
+                assert_eq!(followed.is_none(), side != bit as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_keys_and_lengths_are_refused() {
+        let keys: Vec<[Key; 2]> = (0..128).map(|i| [2 * i, 2 * i + 1]).collect();
+        let (_, message) = AllSeeds::grow(&SESSION, &keys);
+        let chosen = transfer(&keys, 0);
+        let follow = |keys: &[Key], session, message: &[u8]| {
+            PuncturedSeeds::follow(session, 0, keys, message).is_some()
+        };
+        assert!(follow(&chosen, &SESSION, &message));
+        assert!(!follow(&chosen, &[6; 32], &message));
+        for i in 0..TRANSFERS {
+            let mut wrong = chosen.clone();
+            wrong[i] ^= 1 << 77;
+            assert!(!follow(&wrong, &SESSION, &message));
+        }
+        let longer = [message.as_slice(), &[0]].concat();
+        for message in [&[], &message[1..], &message[..message.len() - 1], &longer] {
+            assert!(!follow(&chosen, &SESSION, message));
+        }
+    }
+}
