@@ -11,7 +11,7 @@ use arca_threshold::ecdsa::{
 use arca_threshold::{Error, Outbox, Participant, Transition};
 use rand_chacha::ChaCha20Rng;
 
-use super::{Letter, Outcomes, Start, p, rng, run, session, set};
+use super::{Letter, Outcomes, Start, rng, run, session, set};
 
 pub const CURVES: [CurveId; 2] = [CurveId::Secp256k1, CurveId::P256];
 pub const BINDING: [u8; 32] = [5; 32];
@@ -53,27 +53,34 @@ pub fn generate(curve: CurveId, threshold: u16, n: u16, rng: &mut ChaCha20Rng) -
     keys.collect()
 }
 
-pub fn pair_starts(a: u16, b: u16, rng: &mut ChaCha20Rng) -> Vec<Start<PairSetup>> {
+pub fn pair_starts(a: Participant, b: Participant, rng: &mut ChaCha20Rng) -> Vec<Start<PairSetup>> {
     let session = session(rng);
     let start = |(me, peer)| {
         let params = PairSetupParams {
             session,
             context: [8; 32],
-            me: p(me),
-            peer: p(peer),
+            me,
+            peer,
         };
         let (protocol, outbox) = pair_setup(params, rng).unwrap();
-        (p(me), protocol, outbox)
+        (me, protocol, outbox)
     };
     [(a, b), (b, a)].map(start).into()
 }
 
 /// Setups of every pair among participants 1 to `n`.
 pub fn pair_up(n: u16, rng: &mut ChaCha20Rng) -> Setups {
+    pair_up_all(&set(1..=n), rng)
+}
+
+pub fn pair_up_all(participants: &BTreeSet<Participant>, rng: &mut ChaCha20Rng) -> Setups {
     let mut setups = Setups::new();
-    for (a, b) in (1..=n).flat_map(|a| (a + 1..=n).map(move |b| (a, b))) {
+    let pairs = participants
+        .iter()
+        .flat_map(|a| participants.range(*a..).skip(1).map(|b| (*a, *b)));
+    for (a, b) in pairs {
         for (me, setup) in run(pair_starts(a, b, rng), rng) {
-            let peer = if me == p(a) { p(b) } else { p(a) };
+            let peer = if me == a { b } else { a };
             let setups = setups.entry(me).or_default();
             setups.insert(peer, Arc::new(setup.unwrap()));
         }

@@ -70,7 +70,7 @@ pub fn suspects(reason: AbortReason, suspects: &[u16]) -> Blame {
 }
 
 /// What 2 must say when 1 flips a bit at `offset` of its message to it.
-fn header_or_echo_blame(round: u32, offset: usize) -> Option<Blame> {
+pub fn header_or_echo_blame(round: u32, offset: usize) -> Option<Blame> {
     let header = match offset {
         o if field::VERSION.contains(&o) => culprit(AbortReason::Malformed, 1),
         o if field::PROTOCOL.contains(&o) => culprit(AbortReason::WrongSession, 1),
