@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::{AbortReason, Error, Participant, Reject};
 
 pub use self::multiply::{
-    Bob, MAX_MULTIPLICATIONS, Multiply, alice_message_bytes, alice_respond, bob_finish,
+    Bob, MAX_MULTIPLICATIONS, Multiply, Shares, alice_message_bytes, alice_respond, bob_finish,
     bob_message_bytes, bob_start,
 };
 pub use self::setup::{PairSetupParams, pair_setup};

@@ -130,7 +130,7 @@ fn make_gadget<C: Curve>() -> Vec<C::Scalar> {
 /// # }
 /// ```
 pub struct Bob<C: Curve> {
-    setup: [u8; 32],
+    setup: ([u8; 32], Side),
     transfers: extension::Receiver,
     inputs: Zeroizing<Vec<C::Scalar>>,
 }
@@ -178,7 +178,7 @@ pub fn bob_start<C: Multiply>(
             }
         }
         let bob = Bob {
-            setup: setup.id,
+            setup: (setup.id, setup.side),
             transfers,
             inputs,
         };
@@ -284,7 +284,7 @@ pub fn bob_finish<C: Multiply>(
     bob: Bob<C>,
     message: &[u8],
 ) -> Result<Shares<C>, Failure> {
-    if bob.setup != setup.id {
+    if bob.setup != (setup.id, setup.side) {
         return Err(Failure::Bug("multiplications of another setup"));
     }
     setup.guard(|| finish(&bob, message).map_err(Failure::Abort))
