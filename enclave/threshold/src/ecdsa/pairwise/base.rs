@@ -1,8 +1,7 @@
 //! Base transfers: random 1-of-2 oblivious transfers from Diffie-Hellman in ristretto255.
 //!
-//! Masny-Rindal's endemic transfer (ePrint 2019/706, figure 8), in McQuoid-Rosulek-Roy's terms the
-//! programmable-once function of their section 6 with one sender's key for the whole batch (ePrint
-//! 2021/682): index, session and both sides' messages go into every hash, which is what that paper finds
+//! Masny-Rindal's endemic transfer (ePrint 2019/706, figure 8), with one sender's key for the whole
+//! batch as in McQuoid-Rosulek-Roy (ePrint 2021/682): index, session and both sides' messages go into every hash, which is what that paper finds
 //! missing where such batches broke.
 //!
 //! - The sender has `a` and sends `A = a G`.

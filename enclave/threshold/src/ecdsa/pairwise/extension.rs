@@ -1,8 +1,7 @@
 //! Correlated transfers from the trees' seeds: the extension.
 //!
 //! SoftSpokenOT (ePrint 2022/192): small-field VOLE from all-but-one transfers (figure 7), one field
-//! element per tree joined by the repetition code to one VOLE over 128 bits (figure 8), and its
-//! consistency check by a linear universal hash. Receiver and sender are those of the transfers, which
+//! element per tree joined by the repetition code to one VOLE over 128 bits, and its consistency check by a linear universal hash. Receiver and sender are those of the transfers, which
 //! the paper's VOLE calls by the opposite names.
 //!
 //! - For tree `i` with leaves expanded to bit columns `r_0, r_1, ..`, the receiver has the sum `u_i` of
@@ -363,14 +362,14 @@ mod tests {
         let (blocks, tree) = (3, 11);
         let part = (punctured.delta() >> (tree * DEPTH)) % LEAVES as u128;
         let mut passed = Vec::new();
-        for guess in 0..LEAVES as u128 {
+        for (number, guess) in (0_u8..).zip(0..LEAVES as u128) {
             // Its own honest run, from which it makes the dishonest message.
-            let seed = [guess as u8; 32];
+            let seed = [number; 32];
             let mut rng = ChaCha20Rng::from_seed(seed);
             let (_, mut message) = receive(&all, &CONTEXT, blocks, &mut rng);
-            let flip = 1_u128 << 5;
+            let flip = 1_u8 << 5;
             let at = NONCE_BYTES + (TREES + tree) * 16;
-            message[at] ^= flip as u8;
+            message[at] ^= flip;
 
             let end = NONCE_BYTES + (blocks + 1) * TREES * 16;
             let root = tags::hash(tags::EXTENSION, &[&CONTEXT, &message[..NONCE_BYTES]]);
@@ -392,7 +391,7 @@ mod tests {
                 .collect();
             let choices_hash = check.column(choices.into_iter());
             let mut error = vec![0; blocks + 1];
-            error[1] = flip;
+            error[1] = u128::from(flip);
             let error = check.column(error.into_iter());
             let digest = check.digest(&challenge, &columns, |column| {
                 let guessed = column / DEPTH == tree && (guess >> (column % DEPTH)) & 1 == 1;

@@ -3,11 +3,11 @@
 //!
 //! | module | ideal functionality | source |
 //! | --- | --- | --- |
-//! | [`base`] | 128 random 1-of-2 transfers: sender has `k0, k1`, receiver has `c, k_c` | Masny-Rindal (ePrint 2019/706), batched as in McQuoid-Rosulek-Roy (ePrint 2021/682) |
-//! | [`tree`] | random all-but-one transfers: sender has 2^k seeds, receiver all of them but number `Δ_i` | SoftSpokenOT (ePrint 2022/192), section 6, with the check against a malicious sender |
-//! | [`extension`] | correlated transfers: sender has `Δ, q_j`, receiver has `x_j, t_j`, with `q_j = t_j + x_j Δ` | SoftSpokenOT, sections 3 to 5 |
-//! | [`multiply`] | random vector OLE: Alice gives `a_1, a_2` and has `c_1, c_2`, Bob has `b, d_1, d_2`, with `c_i + d_i = a_i b` | DKLs23 (ePrint 2023/765), protocol 5.2 |
-//! | [`zero`] | shares of zero | DKLs23, functionality F_Zero |
+//! | `base` | 128 random 1-of-2 transfers: sender has `k0, k1`, receiver has `c, k_c` | Masny-Rindal (ePrint 2019/706), batched as in McQuoid-Rosulek-Roy (ePrint 2021/682) |
+//! | `tree` | random all-but-one transfers: sender has 2^k seeds, receiver all of them but number `Δ_i` | SoftSpokenOT (ePrint 2022/192): punctured tree, with its check against a malicious sender |
+//! | `extension` | correlated transfers: sender has `Δ, q_j`, receiver has `x_j, t_j`, with `q_j = t_j + x_j Δ` | SoftSpokenOT: small-field VOLE, repetition code, consistency check |
+//! | `multiply` | random vector OLE: Alice gives `a_1, a_2` and has `c_1, c_2`, Bob has `b, d_1, d_2`, with `c_i + d_i = a_i b` | DKLs23 (ePrint 2023/765), protocol 5.2 |
+//! | `zero` | shares of zero | DKLs23, functionality F_Zero |
 //!
 //! The arguments for parameters, hashes and deviations stand in `docs/threshold-ecdsa-multiplication.md`.
 
@@ -18,6 +18,7 @@ mod multiply;
 mod setup;
 mod transpose;
 mod tree;
+mod wide;
 mod zero;
 
 use std::fmt;

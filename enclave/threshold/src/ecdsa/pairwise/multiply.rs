@@ -1,7 +1,7 @@
 //! Random vector OLE: many multiplications in one extension, two messages.
 //!
 //! DKLs23 (ePrint 2023/765), protocol 5.2, with `l` = 2 inputs of Alice to one of Bob. `q` is the group's
-//! order, of 256 bits; statistical security 80 bits, so `ξ` = 256 + 2·80 = [`TRANSFERS`] transfers for
+//! order, of 256 bits; statistical security 80 bits, so `ξ` = 256 + 2·80 = 416 transfers for
 //! each multiplication; `ρ` = 1 check column, because `q` exceeds 2^128.
 //!
 //! - Bob takes random bits `β` and is the extension's receiver (steps 1, 2). His input is
@@ -33,6 +33,7 @@ use crate::{AbortReason, tags};
 
 use super::extension;
 use super::hash::{LANES, TweakableHash};
+use super::wide::{self, Limbs, Wide};
 use super::zero::wide_hash;
 use super::{Failure, PairSetup, Side};
 
@@ -67,8 +68,8 @@ pub trait Multiply: Curve {
     /// A pad's scalar from so many uniform blocks.
     fn pad(blocks: &[u128]) -> Self::Scalar;
 
-    /// The gadget vector: 416 public scalars from a hash.
-    fn gadget() -> &'static [Self::Scalar];
+    /// The curve's constants.
+    fn constants() -> &'static Constants<Self>;
 }
 
 impl Multiply for Secp256k1 {
@@ -81,9 +82,9 @@ impl Multiply for Secp256k1 {
         Self::reduce(&bytes)
     }
 
-    fn gadget() -> &'static [Self::Scalar] {
-        static GADGET: OnceLock<Vec<k256::Scalar>> = OnceLock::new();
-        GADGET.get_or_init(make_gadget::<Self>)
+    fn constants() -> &'static Constants<Self> {
+        static CONSTANTS: OnceLock<Constants<Secp256k1>> = OnceLock::new();
+        CONSTANTS.get_or_init(Constants::new)
     }
 }
 
@@ -98,9 +99,9 @@ impl Multiply for P256 {
         Self::reduce_wide(&bytes)
     }
 
-    fn gadget() -> &'static [Self::Scalar] {
-        static GADGET: OnceLock<Vec<p256::Scalar>> = OnceLock::new();
-        GADGET.get_or_init(make_gadget::<Self>)
+    fn constants() -> &'static Constants<Self> {
+        static CONSTANTS: OnceLock<Constants<P256>> = OnceLock::new();
+        CONSTANTS.get_or_init(Constants::new)
     }
 }
 
@@ -111,9 +112,26 @@ fn write_blocks(bytes: &mut [u8], blocks: &[u128]) {
     }
 }
 
-fn make_gadget<C: Curve>() -> Vec<C::Scalar> {
-    let element = |index| wide_hash::<C>(tags::MULTIPLY_GADGET, &[], index);
-    (0..TRANSFERS).map(element).collect()
+/// What multiplications need of a curve and is computed once.
+#[derive(Debug)]
+pub struct Constants<C: Curve> {
+    /// The gadget vector `g`: 416 public scalars from a hash, each with its limbs.
+    gadget: Vec<(C::Scalar, Limbs)>,
+    /// 2^512 modulo the order.
+    radix: C::Scalar,
+}
+
+impl<C: Curve> Constants<C> {
+    fn new() -> Self {
+        let element = |index| {
+            let g = wide_hash::<C>(tags::MULTIPLY_GADGET, &[], index);
+            (g, wide::limbs::<C>(&g))
+        };
+        Self {
+            gadget: (0..TRANSFERS).map(element).collect(),
+            radix: wide::radix::<C>(),
+        }
+    }
 }
 
 /// Bob between his message and Alice's. Its inputs and everything else are erased when it is dropped.
@@ -173,7 +191,7 @@ pub fn bob_start<C: Multiply>(
         let mut inputs = Zeroizing::new(vec![C::Scalar::ZERO; count]);
         let mut bits = Bits::new(&transfers.choices);
         for input in inputs.iter_mut() {
-            for (g, bit) in C::gadget().iter().zip(&mut bits) {
+            for ((g, _), bit) in C::constants().gadget.iter().zip(&mut bits) {
                 *input += C::Scalar::conditional_select(&C::Scalar::ZERO, g, bit);
             }
         }
@@ -248,6 +266,7 @@ fn alice<C: Multiply>(
 
     let corrections = message.get(NONCE_BYTES..).unwrap_or_default();
     let transcript = pads.transcript(corrections);
+    let constants = C::constants();
     let mut shares = Zeroizing::new(Vec::with_capacity(count));
     let mut checks = Zeroizing::new(Vec::with_capacity(count * TRANSFERS * SCALAR_BYTES));
     for (index, ((pads, [a1, a2]), mask)) in kept
@@ -259,14 +278,20 @@ fn alice<C: Multiply>(
         let [t1, t2] = challenges::<C>(&transcript, index);
         let answer = *mask + t1 * a1 + t2 * a2;
         message.extend_from_slice(&C::scalar_bytes(&answer));
-        let mut share = Zeroizing::new([C::Scalar::ZERO; 2]);
-        for (g, [p1, p2, p3]) in C::gadget().iter().zip(pads) {
-            let [c1, c2] = &mut *share;
-            *c1 -= *g * p1;
-            *c2 -= *g * p2;
-            let check = *p3 + t1 * p1 + t2 * p2;
+        let [t1, t2] = [&t1, &t2].map(wide::limbs::<C>);
+        let mut sums = [Wide::default(), Wide::default()];
+        for ((_, g), [p1, p2, p3]) in constants.gadget.iter().zip(pads) {
+            let limbs = Zeroizing::new([p1, p2].map(wide::limbs::<C>));
+            let ([s1, s2], [p1, p2]) = (&mut sums, &*limbs);
+            s1.add_product(g, p1);
+            s2.add_product(g, p2);
+            let mut check = Wide::default();
+            check.add_product(&t1, p1);
+            check.add_product(&t2, p2);
+            let check = *p3 + check.reduce_two::<C>(&constants.radix);
             checks.extend_from_slice(&C::scalar_bytes(&check));
         }
+        let share = Zeroizing::new(sums.map(|sum| -sum.reduce::<C>(&constants.radix)));
         shares.push(*share);
     }
     message.extend_from_slice(&tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]));
@@ -297,6 +322,7 @@ fn finish<C: Multiply>(bob: &Bob<C>, message: &[u8]) -> Result<Shares<C>, AbortR
     let mut pads = Pads::<C>::new(&bob.transfers.transcript, nonce);
     let transcript = pads.transcript(corrections.as_flattened().as_flattened());
 
+    let constants = C::constants();
     let mut bits = Bits::new(&bob.transfers.choices);
     let mut shares = Zeroizing::new(Vec::with_capacity(count));
     let mut checks = Zeroizing::new(Vec::with_capacity(count * TRANSFERS * SCALAR_BYTES));
@@ -309,22 +335,28 @@ fn finish<C: Multiply>(bob: &Bob<C>, message: &[u8]) -> Result<Shares<C>, AbortR
         let answer = C::scalar(answer).ok_or(AbortReason::Malformed)?;
         let [t1, t2] = challenges::<C>(&transcript, index);
         let pads = pads.of::<1>(index, rows.iter().copied());
-        let mut share = Zeroizing::new([C::Scalar::ZERO; 2]);
-        let transfers = C::gadget().iter().zip(pads).zip(corrections).zip(&mut bits);
-        for (((g, [pad]), corrections), bit) in transfers {
-            let mut sums = *pad;
-            for (sum, correction) in sums.iter_mut().zip(corrections) {
+        let [t1, t2] = [&t1, &t2].map(wide::limbs::<C>);
+        let mut sums = [Wide::default(), Wide::default()];
+        let gadget = constants.gadget.iter().zip(pads);
+        for ((((_, g), [pad]), corrections), bit) in gadget.zip(corrections).zip(&mut bits) {
+            let mut delta = Zeroizing::new(*pad);
+            for (delta, correction) in delta.iter_mut().zip(corrections) {
                 let correction = C::scalar(correction).ok_or(AbortReason::Malformed)?;
-                *sum += C::Scalar::conditional_select(&C::Scalar::ZERO, &correction, bit);
+                *delta += C::Scalar::conditional_select(&C::Scalar::ZERO, &correction, bit);
             }
-            let [s1, s2, s3] = sums;
-            let [d1, d2] = &mut *share;
-            *d1 += *g * s1;
-            *d2 += *g * s2;
+            let [d1, d2, d3] = &*delta;
+            let limbs = Zeroizing::new([d1, d2].map(wide::limbs::<C>));
+            let ([s1, s2], [d1, d2]) = (&mut sums, &*limbs);
+            s1.add_product(g, d1);
+            s2.add_product(g, d2);
+            let mut check = Wide::default();
+            check.add_product(&t1, d1);
+            check.add_product(&t2, d2);
             let expected = C::Scalar::conditional_select(&C::Scalar::ZERO, &answer, bit);
-            let check = s3 + t1 * s1 + t2 * s2 - expected;
+            let check = *d3 + check.reduce_two::<C>(&constants.radix) - expected;
             checks.extend_from_slice(&C::scalar_bytes(&check));
         }
+        let share = Zeroizing::new(sums.map(|sum| sum.reduce::<C>(&constants.radix)));
         shares.push(*share);
     }
     let expected = tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]);
@@ -522,8 +554,8 @@ mod tests {
                 check += t1 * offset;
             }
             checks.extend_from_slice(&C::scalar_bytes(&check));
-            share[0] -= C::gadget()[j] * zero[0];
-            share[1] -= C::gadget()[j] * zero[1];
+            share[0] -= C::constants().gadget[j].0 * zero[0];
+            share[1] -= C::constants().gadget[j].0 * zero[1];
         }
         message.extend_from_slice(&tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]));
         (share, message)
@@ -552,7 +584,7 @@ mod tests {
                 if honest || bit == guess {
                     let d = result.unwrap();
                     let error = if bit {
-                        offset * C::gadget()[cheated]
+                        offset * C::constants().gadget[cheated].0
                     } else {
                         C::Scalar::ZERO
                     };
@@ -605,16 +637,17 @@ mod tests {
     #[test]
     fn the_gadget_has_no_short_relation() {
         fn check<C: Multiply>() {
-            let gadget = C::gadget();
+            let gadget = &C::constants().gadget;
             assert_eq!(gadget.len(), TRANSFERS);
-            let bytes: std::collections::BTreeSet<_> = gadget.iter().map(C::scalar_bytes).collect();
+            let bytes: std::collections::BTreeSet<_> =
+                gadget.iter().map(|(g, _)| C::scalar_bytes(g)).collect();
             assert_eq!(bytes.len(), TRANSFERS);
         }
         check::<Secp256k1>();
         check::<P256>();
         let [k, p] = [
-            Secp256k1::gadget()[0].to_bytes(),
-            P256::gadget()[0].to_bytes(),
+            Secp256k1::constants().gadget[0].0.to_bytes(),
+            P256::constants().gadget[0].0.to_bytes(),
         ];
         assert_ne!(k, p);
     }

@@ -94,10 +94,11 @@ fn context_digest(
     peer: Participant,
 ) -> [u8; 32] {
     let [low, high] = Side::of(me, peer).order(me.to_bytes(), peer.to_bytes());
-    let kind = [Kind::PairSetup as u8, tree::DEPTH as u8];
+    let kind = [Kind::PairSetup as u8];
+    let depth = (tree::DEPTH as u64).to_be_bytes();
     tags::hash(
         tags::CONTEXT,
-        &[&kind, session.as_bytes(), context, &low, &high],
+        &[&kind, &depth, session.as_bytes(), context, &low, &high],
     )
 }
 

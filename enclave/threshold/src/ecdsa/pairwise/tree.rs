@@ -1,7 +1,7 @@
 //! All-but-one transfers from 1-of-2 transfers, by puncturable trees.
 //!
-//! SoftSpokenOT (ePrint 2022/192), section 6: the tree of Goldreich-Goldwasser-Micali in figure 13, its
-//! check against a malicious sender in figure 14. There are [`TREES`] trees of depth [`DEPTH`], each with
+//! SoftSpokenOT (ePrint 2022/192): the punctured tree of Goldreich, Goldwasser and Micali, and the paper's
+//! check against a malicious sender. There are [`TREES`] trees of depth [`DEPTH`], each with
 //! [`LEAVES`] leaves.
 //!
 //! - The sender knows all leaves of tree `i`, the receiver all but leaf number `Δ_i`. The first level's
@@ -64,8 +64,9 @@ impl AllSeeds {
                 let mut sums = *keys;
                 for node in nodes.iter() {
                     let pair = grow_node(session, tree, level, *node);
-                    sums[0] ^= pair[0];
-                    sums[1] ^= pair[1];
+                    for (sum, child) in sums.iter_mut().zip(pair.iter()) {
+                        *sum ^= child;
+                    }
                     children.extend(*pair);
                 }
                 message.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
