@@ -3,6 +3,8 @@
 //!
 //! All figures are processor time of one side, one thread, except the setup's, which is both sides'.
 
+#![allow(clippy::print_stdout)]
+
 use std::hint::black_box;
 
 use arca_threshold::ecdsa::pairwise::{

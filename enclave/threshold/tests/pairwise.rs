@@ -399,6 +399,9 @@ fn any_change_of_a_setup_message_ends_it() {
                 [Participant::new(1).unwrap()],
                 "round {round}, byte {at}"
             );
+            if round == 2 && *at >= 8192 {
+                assert_eq!(reason, AbortReason::CommitmentMismatch);
+            }
             assert!(
                 matches!(
                     reason,

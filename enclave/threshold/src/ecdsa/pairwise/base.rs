@@ -240,6 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn every_input_of_the_hash_into_the_group_counts() {
+        let hashes = [
+            hash_to_group(&SESSION, 0, 0, &[1; 32]),
+            hash_to_group(&[8; 32], 0, 0, &[1; 32]),
+            hash_to_group(&SESSION, 1, 0, &[1; 32]),
+            hash_to_group(&SESSION, 0, 1, &[1; 32]),
+            hash_to_group(&SESSION, 0, 0, &[2; 32]),
+        ];
+        let encodings: std::collections::BTreeSet<_> =
+            hashes.iter().map(|h| h.compress().to_bytes()).collect();
+        assert_eq!(encodings.len(), hashes.len());
+    }
+
+    #[test]
     fn one_changed_byte_changes_both_keys_of_its_transfer() {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         for _ in 0..20 {

@@ -616,6 +616,22 @@ mod tests {
     }
 
     #[test]
+    fn everything_a_run_is_bound_to_counts() {
+        let (low, _) = setups(6);
+        let (other, _) = setups(7);
+        let contexts = [
+            run_context::<Secp256k1>(&low, Side::Low, &CONTEXT, 1),
+            run_context::<Secp256k1>(&other, Side::Low, &CONTEXT, 1),
+            run_context::<P256>(&low, Side::Low, &CONTEXT, 1),
+            run_context::<Secp256k1>(&low, Side::High, &CONTEXT, 1),
+            run_context::<Secp256k1>(&low, Side::Low, &[5; 32], 1),
+            run_context::<Secp256k1>(&low, Side::Low, &CONTEXT, 2),
+        ];
+        let different: std::collections::BTreeSet<_> = contexts.iter().collect();
+        assert_eq!(different.len(), contexts.len());
+    }
+
+    #[test]
     fn a_repeated_message_gets_new_pads() {
         let mut rng = ChaCha20Rng::seed_from_u64(5);
         let (low, high) = setups(5);
