@@ -1,5 +1,7 @@
 //! Two sides make a setup and multiply with it, honestly and not.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 mod pair;
 
 use arca_threshold::ecdsa::pairwise::{
