@@ -92,7 +92,8 @@ fn a_false_proof_of_knowledge_is_named() {
 
 #[test]
 fn malformed_openings_are_named() {
-    let forgeries: [&dyn Fn(&mut [u8]); 6] = [
+    type Forgery<'a> = &'a dyn Fn(&mut [u8]);
+    let forgeries: [Forgery<'_>; 6] = [
         // The identity, a point in compact form, one that is not on the curve.
         &|o| o[..33].fill(0),
         &|o| o[33] = 5,
@@ -174,8 +175,10 @@ fn same_pools(keys: &Keys, setups: &Setups, signers: &[u16], count: usize) -> Po
     )
 }
 
+type Change = Box<dyn Fn(&mut SigningParams)>;
+
 /// Every way in which a signer's view of a request can differ from another's.
-fn other_views(keys: &Keys) -> Vec<Box<dyn Fn(&mut SigningParams)>> {
+fn other_views(keys: &Keys) -> Vec<Change> {
     let derived = keys[&p(1)].derive(&Path::new(vec![1, 2]).unwrap()).unwrap();
     vec![
         Box::new(|s| s.messages[0].digest[31] ^= 1),

@@ -84,9 +84,9 @@ pub trait Curve: Debug + Copy + Eq + Send + Sync + 'static {
     /// zero for the identity.
     fn coordinates(point: &Self::Point) -> ([u8; 32], bool);
 
-    /// Whether a signature under this key verifies (FIPS 186-4, section 6.4; low and high `s`), by the
-    /// curve library's verifier. Variable-time.
-    fn verify(key: &Self::Point, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool;
+    /// Whether a signature under this encoded key verifies (FIPS 186-4, section 6.4; low and high `s`).
+    /// For secp256k1 by libsecp256k1, which shares no code with what makes signatures. Variable-time.
+    fn verify(key: &[u8; POINT_BYTES], digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool;
 
     /// One point's encoding.
     fn encode(point: &Self::Point) -> [u8; POINT_BYTES] {
@@ -152,15 +152,21 @@ impl Curve for Secp256k1 {
         (affine.x().into(), affine.y_is_odd().into())
     }
 
-    fn verify(key: &Self::Point, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool {
-        use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
-        let Ok(key) = k256::ecdsa::VerifyingKey::from_affine(key.to_affine()) else {
+    fn verify(key: &[u8; POINT_BYTES], digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool {
+        use secp256k1::ecdsa::Signature;
+        use secp256k1::{Message, PublicKey};
+        let signature = [*r, *s];
+        let (Ok(key), Ok(mut signature)) = (
+            PublicKey::from_slice(key),
+            Signature::from_compact(signature.as_flattened()),
+        ) else {
             return false;
         };
         // The library takes low `s` only; `(r, s)` and `(r, -s)` verify alike.
-        k256::ecdsa::Signature::from_scalars(*r, *s)
-            .map(|signature| signature.normalize_s().unwrap_or(signature))
-            .is_ok_and(|signature| key.verify_prehash(digest, &signature).is_ok())
+        signature.normalize_s();
+        secp256k1::Secp256k1::verification_only()
+            .verify_ecdsa(&Message::from_digest(*digest), &signature, &key)
+            .is_ok()
     }
 }
 
@@ -203,13 +209,16 @@ impl Curve for P256 {
         (affine.x().into(), affine.y_is_odd().into())
     }
 
-    fn verify(key: &Self::Point, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool {
+    fn verify(key: &[u8; POINT_BYTES], digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool {
         use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
-        let Ok(key) = p256::ecdsa::VerifyingKey::from_affine(key.to_affine()) else {
+        use p256::ecdsa::{Signature, VerifyingKey};
+        let (Ok(key), Ok(signature)) = (
+            VerifyingKey::from_sec1_bytes(key),
+            Signature::from_scalars(*r, *s),
+        ) else {
             return false;
         };
-        p256::ecdsa::Signature::from_scalars(*r, *s)
-            .is_ok_and(|signature| key.verify_prehash(digest, &signature).is_ok())
+        key.verify_prehash(digest, &signature).is_ok()
     }
 }
 

@@ -1,6 +1,6 @@
-//! Distributed key generation: Feldman sharing by all, committed first (DKLs23, ePrint 2023/765, the
-//! relaxed key generation that its signing protocol asks for; commit, open, share as in its Protocol
-//! 7.1), with proofs of knowledge, a chain code, and a confirmation.
+//! Distributed key generation: Feldman sharing by all, committed to before it is opened (the relaxed key
+//! generation that DKLs23 asks for, ePrint 2023/602, Protocol 9.1), with proofs of knowledge, a chain
+//! code, and a confirmation.
 //!
 //! | round | message | what the receiver checks |
 //! | --- | --- | --- |

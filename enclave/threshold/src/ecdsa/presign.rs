@@ -187,7 +187,7 @@ impl Run {
         })
     }
 
-    /// Step 5 of the protocol: nonce shares, masks, the first message of the multiplications as Bob.
+    /// Steps 4 to 6 of the protocol: nonce shares, masks, the first message of the multiplications as Bob.
     pub(super) fn start<C: Presigned, A: After<C>>(
         self,
         setup: Setup,
@@ -308,7 +308,7 @@ impl<C: Presigned, A: After<C>> Round<A::Output> for Commit<C, A> {
         }
     }
 
-    /// Step 6: both multiplications with each peer as Alice, and what lets it check them.
+    /// Step 7: both multiplications with each peer as Alice, and what lets it check them.
     fn next(
         self: Box<Self>,
         received: &Received<'_>,
@@ -412,7 +412,7 @@ impl<C: Presigned, A: After<C>> Round<A::Output> for Open<C, A> {
         }
     }
 
-    /// Step 7: the checks, and this signer's part of the presignatures.
+    /// Steps 8 and 9: the checks, and this signer's part of the presignatures.
     fn next(
         self: Box<Self>,
         received: &Received<'_>,
@@ -535,7 +535,8 @@ impl<C: Curve> Points<C> {
     }
 
     /// That the peer's inputs as Alice were `r_j` and `sk_j`: `χ R_j - Γ^u = d^u G` and
-    /// `χ pk_j - Γ^v = d^v G`, for every presignature.
+    /// `χ pk_j - Γ^v = d^v G`, for every presignature. (The paper prints the interpolated share
+    /// without its share of zero in the second check's place of `sk_j`; an honest peer would fail that.)
     fn verify(
         &self,
         proofs: &[Proof<C>],
@@ -569,4 +570,138 @@ fn decode_proofs<C: Curve>(mut bytes: &[u8], count: usize) -> Option<Vec<Proof<C
     };
     let proofs = (0..count).map(|_| proof()).collect::<Option<_>>();
     bytes.is_empty().then_some(proofs).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng as _;
+
+    use super::super::key::Share;
+    use super::super::pairwise::{PairSetupParams, pair_setup};
+    use super::super::{DkgParams, dkg};
+    use super::*;
+    use crate::Transition;
+
+    type Starts<O> = Vec<(Participant, Protocol<O>, Outbox)>;
+
+    /// Runs to the end, everyone for themselves.
+    fn run<O>(starts: Starts<O>, rng: &mut ChaCha20Rng) -> BTreeMap<Participant, Result<O, Error>> {
+        let (mut outcomes, mut running, mut letters) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (me, protocol, outbox) in starts {
+            letters.extend(outbox.into_iter().map(|(to, bytes)| (me, to, bytes)));
+            running.push((me, protocol));
+        }
+        while !running.is_empty() {
+            let (mut next, mut posted) = (Vec::new(), Vec::new());
+            for (me, protocol) in running {
+                let mut inbox = protocol.inbox();
+                for (from, _, bytes) in letters.iter().filter(|(_, to, _)| *to == me) {
+                    inbox.insert(*from, bytes.clone()).expect("well formed");
+                }
+                let outbox = match protocol.advance(inbox, rng) {
+                    Ok(Transition::Continue(protocol, outbox)) => {
+                        next.push((me, protocol));
+                        outbox
+                    }
+                    Ok(Transition::Done(output, outbox)) => {
+                        outcomes.insert(me, Ok(output));
+                        outbox
+                    }
+                    Err(error) => {
+                        outcomes.insert(me, Err(error));
+                        continue;
+                    }
+                };
+                posted.extend(outbox.into_iter().map(|(to, bytes)| (me, to, bytes)));
+            }
+            (running, letters) = (next, posted);
+        }
+        outcomes
+    }
+
+    fn generate(n: u16, rng: &mut ChaCha20Rng) -> BTreeMap<Participant, KeyPackage> {
+        let participants: BTreeSet<_> = (1..=n).filter_map(Participant::new).collect();
+        let start = |me: &Participant| {
+            let params = DkgParams {
+                curve: CurveId::Secp256k1,
+                session: SessionId::new([1; 32]),
+                context: [0; 32],
+                me: *me,
+                participants: participants.clone(),
+                threshold: 2,
+            };
+            let (protocol, outbox) = dkg(params, rng).expect("served");
+            (*me, protocol, outbox)
+        };
+        let outcomes = run(participants.iter().map(start).collect(), rng).into_iter();
+        outcomes
+            .map(|(me, key)| (me, key.expect("honest")))
+            .collect()
+    }
+
+    fn pair_up(
+        of: &BTreeSet<Participant>,
+        rng: &mut ChaCha20Rng,
+    ) -> BTreeMap<Participant, PairSetups> {
+        let mut setups: BTreeMap<_, PairSetups> = BTreeMap::new();
+        for (a, b) in of.iter().flat_map(|a| of.range(..a).map(|b| (*a, *b))) {
+            let start = |(me, peer)| {
+                let params = PairSetupParams {
+                    session: SessionId::new([2; 32]),
+                    context: [0; 32],
+                    me,
+                    peer,
+                };
+                let (protocol, outbox) = pair_setup(params, rng).expect("served");
+                (me, protocol, outbox)
+            };
+            for (me, setup) in run([(a, b), (b, a)].map(start).into(), rng) {
+                let peer = if me == a { b } else { a };
+                let setup = Arc::new(setup.expect("honest"));
+                setups.entry(me).or_default().insert(peer, setup);
+            }
+        }
+        setups
+    }
+
+    /// A signer that multiplies with another share than its own, and says so in its `pk_i`, passes every
+    /// check between two.
+    #[test]
+    fn a_wrong_key_share_gives_no_presignature() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for n in [2, 3] {
+            let mut keys = generate(n, &mut rng);
+            let signers: BTreeSet<_> = keys.keys().copied().collect();
+            let setups = pair_up(&signers, &mut rng);
+            let (first, key) = keys.pop_first().expect("participants");
+            let share = key.share::<Secp256k1>().expect("the curve");
+            let forged = Share::<Secp256k1> {
+                secret: Zeroizing::new(*share.secret + k256::Scalar::ONE),
+                key: share.key,
+                verifying: share.verifying.clone(),
+            };
+            let forged = KeyPackage::new(first, key.threshold(), key.chain_code(), forged);
+            keys.insert(first, forged);
+
+            let start = |(me, key): (Participant, KeyPackage)| {
+                let params = PresigningParams {
+                    session: SessionId::new([3; 32]),
+                    binding: [0; 32],
+                    signers: signers.clone(),
+                    count: 2,
+                };
+                let setups = setups.get(&me).expect("a setup");
+                let (protocol, outbox) =
+                    presign(Arc::new(key), setups, params, &mut rng).expect("served");
+                (me, protocol, outbox)
+            };
+            let starts = keys.into_iter().map(start).collect();
+            for (me, outcome) in run(starts, &mut rng) {
+                let others = signers.iter().copied().filter(|p| *p != me).collect();
+                let expected = super::super::blame(AbortReason::ConsistencyCheck, others);
+                assert_eq!(outcome.expect_err("no presignature"), expected);
+            }
+        }
+    }
 }

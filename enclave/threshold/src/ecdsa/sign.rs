@@ -1,7 +1,7 @@
 //! Signing: in one round with presignatures, or in three without.
 //!
-//! The last round of DKLs23's signing protocol (ePrint 2023/765, Protocol 3.6, step 8), with three
-//! additions: a derived key's tweak, a shift of the nonce by a hash of all that is signed (Groth-Shoup,
+//! The last round of DKLs23's signing protocol (ePrint 2023/765, Protocol 3.6, steps 9 and 10), with
+//! three additions: a derived key's tweak, a shift of the nonce by a hash of all that is signed (Groth-Shoup,
 //! ePrint 2021/1330), and masks that hide the shares of signers whose views of the request differ.
 //!
 //! | round | message | what the receiver checks |
@@ -412,6 +412,6 @@ fn combine<C: Curve>(
         s: C::scalar_bytes(&s),
         recovery_id,
     };
-    let key = C::decode(&message.key.public_key())?;
+    let key = message.key.public_key();
     C::verify(&key, &message.digest, &signature.r, &signature.s).then_some(signature)
 }

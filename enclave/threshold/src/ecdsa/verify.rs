@@ -29,8 +29,8 @@ fn verify_on<C: Curve>(
     r: &[u8; 32],
     s: &[u8; 32],
 ) -> Result<(), Error> {
-    let key = C::decode(public_key).ok_or(Reject::PublicKey)?;
-    if C::verify(&key, digest, r, s) {
+    C::decode(public_key).ok_or(Reject::PublicKey)?;
+    if C::verify(public_key, digest, r, s) {
         Ok(())
     } else {
         Err(Reject::Signature.into())
