@@ -31,7 +31,12 @@ pub struct Run<'a> {
 
 struct Side {
     peer: Participant,
-    state: Result<(Protocol<PairSetup>, Outbox), Result<PairSetup, Error>>,
+    state: State,
+}
+
+enum State {
+    Running(Protocol<PairSetup>, Outbox),
+    Ended(Result<PairSetup, Error>),
 }
 
 impl<'a> Run<'a> {
@@ -44,7 +49,7 @@ impl<'a> Run<'a> {
         let [one, two] = [1, 2].map(|index| Participant::new(index).unwrap());
         let sides = [(one, two), (two, one)].map(|(me, peer)| Side {
             peer,
-            state: Ok(pair_setup(params(me, peer, session), &mut rng).unwrap()),
+            state: start(params(me, peer, session), &mut rng),
         });
         Self {
             sides,
@@ -64,7 +69,9 @@ impl<'a> Run<'a> {
             self.step(1);
         }
         let [low, _] = self.sides;
-        let (_, outbox) = low.state.ok().unwrap();
+        let State::Running(_, outbox) = low.state else {
+            panic!("ended before this round");
+        };
         outbox.into_iter().next().unwrap().1.to_vec()
     }
 
@@ -72,8 +79,10 @@ impl<'a> Run<'a> {
         for round in 1..=4 {
             self.step(round);
         }
-        self.sides
-            .map(|side| side.state.err().expect("four rounds, or an abort before"))
+        self.sides.map(|side| match side.state {
+            State::Ended(result) => result,
+            State::Running(..) => panic!("more than four rounds"),
+        })
     }
 
     /// One round. A side that has aborted sends nothing, so the other aborts too.
@@ -81,13 +90,13 @@ impl<'a> Run<'a> {
         let mut outboxes = [Vec::new(), Vec::new()];
         let mut runs = Vec::new();
         for (side, sent) in self.sides.iter_mut().zip(&mut outboxes) {
-            let ended = Err(Error::Bug("ended"));
-            runs.push(match std::mem::replace(&mut side.state, Err(ended)) {
-                Ok((run, outbox)) => {
+            let state = std::mem::replace(&mut side.state, State::Ended(Err(Error::Bug("ended"))));
+            runs.push(match state {
+                State::Running(run, outbox) => {
                     sent.extend(outbox.into_iter().map(|(_, message)| message.to_vec()));
                     Ok(run)
                 }
-                Err(ended) => Err(ended),
+                State::Ended(result) => Err(State::Ended(result)),
             });
         }
         if let Some((_, change)) = self.tamper.take_if(|(at, _)| *at == round)
@@ -99,10 +108,15 @@ impl<'a> Run<'a> {
         for ((side, run), received) in self.sides.iter_mut().zip(runs).zip(outboxes) {
             side.state = match run {
                 Ok(run) => advance(run, side.peer, received, &mut self.rng),
-                Err(ended) => Err(ended),
+                Err(ended) => ended,
             };
         }
     }
+}
+
+fn start(params: PairSetupParams, rng: &mut ChaCha20Rng) -> State {
+    let (run, outbox) = pair_setup(params, rng).unwrap();
+    State::Running(run, outbox)
 }
 
 fn advance(
@@ -110,16 +124,16 @@ fn advance(
     from: Participant,
     received: Vec<Vec<u8>>,
     rng: &mut ChaCha20Rng,
-) -> Result<(Protocol<PairSetup>, Outbox), Result<PairSetup, Error>> {
+) -> State {
     let mut inbox = run.inbox();
     for message in received {
         if let Err(error) = inbox.insert(from, message) {
-            return Err(Err(error));
+            return State::Ended(Err(error));
         }
     }
     match run.advance(inbox, rng) {
-        Ok(Transition::Continue(run, outbox)) => Ok((run, outbox)),
-        Ok(Transition::Done(setup, _)) => Err(Ok(setup)),
-        Err(error) => Err(Err(error)),
+        Ok(Transition::Continue(run, outbox)) => State::Running(run, outbox),
+        Ok(Transition::Done(setup, _)) => State::Ended(Ok(setup)),
+        Err(error) => State::Ended(Err(error)),
     }
 }
