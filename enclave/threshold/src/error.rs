@@ -84,6 +84,9 @@ pub enum AbortReason {
     /// A signature share does not verify.
     #[error("invalid signature share")]
     InvalidSignatureShare,
+    /// A consistency check of the oblivious transfers failed. The pair's setup is gone with it.
+    #[error("consistency check failed")]
+    ConsistencyCheck,
 }
 
 impl AbortReason {
@@ -103,6 +106,7 @@ impl AbortReason {
             Self::InvalidShare => "INVALID_SHARE",
             Self::KeyMismatch => "KEY_MISMATCH",
             Self::InvalidSignatureShare => "INVALID_SIGNATURE_SHARE",
+            Self::ConsistencyCheck => "CONSISTENCY_CHECK",
         }
     }
 }
@@ -138,6 +142,19 @@ pub enum Reject {
     /// A taproot tweak with a scheme that has none.
     #[error("this scheme has no taproot tweak")]
     Tweak,
+    /// A derivation path with a hardened step, or too long, or one that leads to no key (BIP-32 says to
+    /// take the next index).
+    #[error("no key at this derivation path")]
+    DerivationPath,
+    /// A digest that is zero modulo the curve's order: a signature of it says nothing about the key.
+    #[error("a digest of zero is not signed")]
+    ZeroDigest,
+    /// A presignature of another key, binding or set of signers, or not one for each message.
+    #[error("the presignatures do not fit the request")]
+    Presignature,
+    /// No pairwise setup with one of the other signers.
+    #[error("no pairwise setup with one of the signers")]
+    PairSetup,
     /// Bytes that are not a key package, or not a consistent one.
     #[error("malformed key package")]
     KeyPackage,
@@ -147,6 +164,9 @@ pub enum Reject {
     /// The signature does not verify.
     #[error("invalid signature")]
     Signature,
+    /// The pair's setup was thrown away after a failed check: make a new one first.
+    #[error("the pair's setup was thrown away after a failed check")]
+    SetupPoisoned,
     /// A message from someone from whom none is expected. Drop it; the run goes on.
     #[error("message from someone from whom none is expected")]
     UnexpectedSender,

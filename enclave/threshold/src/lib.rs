@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod ecdsa;
 mod error;
 mod participant;
 mod protocol;

@@ -16,6 +16,7 @@ use arca_threshold::{
 };
 use sha2::{Digest as _, Sha256};
 
+use support::schnorr::*;
 use support::*;
 
 /// Bytes of a compressed group element.

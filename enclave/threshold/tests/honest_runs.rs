@@ -15,6 +15,7 @@ use arca_threshold::{Participant, Scheme, Signed, Transition};
 use proptest::prelude::*;
 use rand_chacha::rand_core::RngCore as _;
 
+use support::schnorr::*;
 use support::*;
 
 fn subsets(n: u16, size: usize) -> Vec<BTreeSet<Participant>> {

@@ -11,6 +11,7 @@ mod support;
 
 use arca_threshold::{Error, KeyPackage, Reject, Scheme};
 
+use support::schnorr::*;
 use support::*;
 
 /// The layout that `KeyPackage::to_bytes` documents, for three participants.

@@ -238,6 +238,16 @@ impl Outgoing {
         }
     }
 
+    pub(crate) fn both(
+        broadcast: Vec<u8>,
+        direct: BTreeMap<Participant, Zeroizing<Vec<u8>>>,
+    ) -> Self {
+        Self {
+            broadcast,
+            direct: Some(direct),
+        }
+    }
+
     pub(crate) fn nothing() -> Self {
         Self::direct(BTreeMap::new())
     }
@@ -280,13 +290,7 @@ impl Setup {
         outgoing: Outgoing,
         state: Box<dyn Round<O>>,
     ) -> (Protocol<O>, Outbox) {
-        let header = Header {
-            kind: self.kind,
-            session: self.session,
-            round: 1,
-            me: self.me,
-            context: self.context,
-        };
+        let header = self.header();
         let mut protocol = Protocol {
             header,
             participants: self.participants,
@@ -298,5 +302,21 @@ impl Setup {
         let outbox = outgoing.seal(&header, None, &recipients);
         protocol.own_broadcast = outgoing.broadcast;
         (protocol, outbox)
+    }
+
+    /// The first round's messages of a participant whose part ends with them.
+    pub(crate) fn send_only(self, outgoing: &Outgoing) -> Outbox {
+        let header = self.header();
+        outgoing.seal(&header, None, &self.participants)
+    }
+
+    fn header(&self) -> Header {
+        Header {
+            kind: self.kind,
+            session: self.session,
+            round: 1,
+            me: self.me,
+            context: self.context,
+        }
     }
 }

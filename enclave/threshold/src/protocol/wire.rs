@@ -3,7 +3,7 @@
 //! | bytes | field |
 //! | --- | --- |
 //! | 1 | version, 1 |
-//! | 1 | protocol: 1 key generation, 2 signing |
+//! | 1 | protocol: 1 key generation, 2 signing, 3 pairwise setup |
 //! | 32 | session |
 //! | 1 | round, from 1 |
 //! | 2 | sender's index, big endian |
@@ -27,6 +27,11 @@ const HEADER_BYTES: usize = 71;
 pub(crate) enum Kind {
     Dkg = 1,
     Signing = 2,
+    EcdsaDkg = 3,
+    Presigning = 4,
+    EcdsaSigning = 5,
+    OnlineSigning = 6,
+    PairSetup = 7,
 }
 
 /// What every message of a run's round has in common, seen from one participant.

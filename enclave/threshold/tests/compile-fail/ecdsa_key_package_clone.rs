@@ -1,0 +1,5 @@
+fn need<T: Clone>() {}
+
+fn main() {
+    need::<arca_threshold::ecdsa::KeyPackage>();
+}

@@ -1,0 +1,5 @@
+fn read(presignature: arca_threshold::ecdsa::Presignature) {
+    let _ = presignature.secret;
+}
+
+fn main() {}
