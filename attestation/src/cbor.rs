@@ -36,10 +36,17 @@ struct Head {
     argument: Option<u64>,
 }
 
-/// What is left of an array or map: see [`Reader::more`].
+/// What is left of an array or map: see [`Reader::more`]. A count is what the input claims; nothing is set aside
+/// for it.
 pub(crate) enum Left {
     Known(u64),
     UntilBreak,
+}
+
+impl From<Option<u64>> for Left {
+    fn from(argument: Option<u64>) -> Self {
+        argument.map_or(Self::UntilBreak, Self::Known)
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -176,7 +183,7 @@ impl<'a> Reader<'a> {
                     .map_err(|_| CborFault::Utf8)
             }
             ARRAY => {
-                let mut left = self.left(head.argument)?;
+                let mut left = Left::from(head.argument);
                 while self.more(&mut left)? {
                     self.skip_nested(depth)?;
                 }
@@ -184,7 +191,7 @@ impl<'a> Reader<'a> {
             }
             MAP => {
                 let mut keys = BTreeSet::new();
-                let mut left = self.left(head.argument)?;
+                let mut left = Left::from(head.argument);
                 while self.more(&mut left)? {
                     let before = self.rest;
                     self.skip_nested(depth)?;
@@ -205,16 +212,7 @@ impl<'a> Reader<'a> {
         if head.major != major {
             return Err(CborFault::Type);
         }
-        self.left(head.argument)
-    }
-
-    /// A count that the rest of the input cannot hold is refused at once.
-    fn left(&self, count: Option<u64>) -> Result<Left, CborFault> {
-        match count {
-            None => Ok(Left::UntilBreak),
-            Some(count) if count <= self.rest.len() as u64 => Ok(Left::Known(count)),
-            Some(_) => Err(CborFault::Truncated),
-        }
+        Ok(Left::from(head.argument))
     }
 
     fn string(&mut self, length: Option<u64>) -> Result<&'a [u8], CborFault> {

@@ -149,7 +149,7 @@ fn strings_in_chunks_and_reserved_heads_refuse_the_payload() {
 }
 
 #[test]
-fn counts_that_the_input_cannot_hold_are_refused_at_once() {
+fn counts_that_the_input_does_not_hold_are_refused() {
     let forge = Forge::new();
     for payload in [
         vec![0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],

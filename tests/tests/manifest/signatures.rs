@@ -99,6 +99,20 @@ fn non_canonical_signatures_are_refused() {
 }
 
 #[test]
+fn a_pinned_key_of_small_order_signs_nothing() {
+    // Under the neutral point as the key, a lax verifier takes R = neutral, s = 0 for every message.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let mut forgery = [0; 64];
+    forgery[0] = 1;
+    let mut manifest = signed(&draft(), &[1, 2]);
+    manifest.signatures.push((neutral, forgery));
+    let error = manifest.verify_pinned(&[neutral], 1, NOW).unwrap_err();
+    let administrator = hex::encode(neutral);
+    assert_eq!(error, Error::AdministratorSignature { administrator });
+}
+
+#[test]
 fn signatures_are_bounded() {
     let many: Vec<u8> = (1..=65).collect();
     let error = signed(&draft(), &many).verify_first(NOW).unwrap_err();
