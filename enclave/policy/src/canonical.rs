@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 /// Hashes a sequence of fields so that no two different sequences give the same input.
 ///
-/// Numbers are 8 bytes big-endian, booleans one byte, byte strings and texts are preceded by their length as
+/// Numbers are 8 bytes big-endian, booleans and variants one byte, byte strings and texts are preceded by their length as
 /// a number, lists by their count.
 pub(crate) struct Encoder(Sha256);
 
@@ -24,8 +24,13 @@ impl Encoder {
         self
     }
 
-    pub(crate) fn flag(mut self, flag: bool) -> Self {
-        self.0.update([u8::from(flag)]);
+    pub(crate) fn flag(self, flag: bool) -> Self {
+        self.variant(u8::from(flag))
+    }
+
+    /// Which of several forms follows.
+    pub(crate) fn variant(mut self, variant: u8) -> Self {
+        self.0.update([variant]);
         self
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bitcoin::hex::DisplayHex;
 
 use crate::canonical::Encoder;
-use crate::{BitcoinSpend, KeyFacts, Scheme, SolanaMessage, tags};
+use crate::{BitcoinSpend, KeyFacts, PublicKey, Rejection, SolanaMessage, derive, tags};
 
 /// A decoded payload: what it does, and the exact messages that signing it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +31,48 @@ pub enum Action {
 /// One message to sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signable {
-    /// What goes into the signature scheme: the 32-byte BIP-341 signature hash, or the message's bytes.
+    /// What goes into the signature scheme: for Ed25519 the message's bytes, for the others a hash of 32 bytes.
     pub message: Vec<u8>,
-    /// Whether it is signed under the BIP-86 output key instead of the key itself.
-    pub taproot_key_path: bool,
+    /// Whose signature it is.
+    pub key: SigningKey,
     /// The PSBT input that the signature belongs to; 0 for other payloads.
     pub input: u32,
+}
+
+/// The key that a message is signed under, of all those that the group's shares can sign for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// The group's key itself: BIP-340 and Ed25519.
+    Group,
+    /// The BIP-86 output key: the group's BIP-340 key tweaked with no script tree.
+    TaprootKeyPath,
+    /// The key at a path below the group's ECDSA key, or with an empty path that key.
+    Derived {
+        /// BIP-32, no step hardened.
+        path: Vec<u32>,
+        /// What this crate derives there, compressed. Whoever signs derives with its own code, and compares.
+        public_key: [u8; 33],
+    },
+}
+
+impl SigningKey {
+    pub(crate) fn derived(key: &PublicKey, path: &[u32]) -> Result<Self, Rejection> {
+        Ok(SigningKey::Derived {
+            path: path.to_vec(),
+            public_key: derive(key, path)?,
+        })
+    }
+
+    fn encode(&self, encoder: Encoder) -> Encoder {
+        match self {
+            SigningKey::Group => encoder.variant(0),
+            SigningKey::TaprootKeyPath => encoder.variant(1),
+            SigningKey::Derived { path, public_key } => encoder
+                .variant(2)
+                .list(path, |encoder, step| encoder.number(*step))
+                .bytes(public_key),
+        }
+    }
 }
 
 impl Intent {
@@ -89,13 +125,18 @@ impl fmt::Display for Action {
 }
 
 fn digest(key: &KeyFacts, action: &Action, signables: &[Signable]) -> [u8; 32] {
-    let scheme = match key.scheme {
-        Scheme::Bip340 => "bip340",
-        Scheme::Ed25519 => "ed25519",
+    let encoder = Encoder::new(tags::INTENT);
+    let encoder = match &key.public_key {
+        PublicKey::Bip340(key) => encoder.bytes(b"bip340").bytes(key),
+        PublicKey::Ed25519(key) => encoder.bytes(b"ed25519").bytes(key),
+        PublicKey::EcdsaSecp256k1 { key, chain_code } => encoder
+            .bytes(b"ecdsa-secp256k1")
+            .bytes(key)
+            .bytes(chain_code),
+        PublicKey::EcdsaP256 { key, chain_code } => {
+            encoder.bytes(b"ecdsa-p256").bytes(key).bytes(chain_code)
+        }
     };
-    let encoder = Encoder::new(tags::INTENT)
-        .bytes(scheme.as_bytes())
-        .bytes(&key.public_key);
     let encoder = match action {
         Action::Bitcoin(spend) => spend.encode(encoder.bytes(b"bitcoin")),
         Action::Solana(message) => message.encode(encoder.bytes(b"solana")),
@@ -103,10 +144,8 @@ fn digest(key: &KeyFacts, action: &Action, signables: &[Signable]) -> [u8; 32] {
     };
     encoder
         .list(signables, |encoder, signable| {
-            encoder
-                .bytes(&signable.message)
-                .flag(signable.taproot_key_path)
-                .number(signable.input)
+            let encoder = signable.key.encode(encoder.bytes(&signable.message));
+            encoder.number(signable.input)
         })
         .finish()
 }

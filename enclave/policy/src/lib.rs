@@ -8,7 +8,8 @@
 //! | --- | --- | --- |
 //! | [`Payload::Psbt`] | BIP-340 | the BIP-341 signature hash of every input of the key |
 //! | [`Payload::SolanaMessage`] | Ed25519 | the message's bytes |
-//! | [`Payload::Digest`] | either | the 32 bytes, for keys with the grant alone |
+//! | [`Payload::EthereumTransaction`] | ECDSA secp256k1 | the Keccak-256 hash of the payload |
+//! | [`Payload::Digest`] | any | the 32 bytes, for keys with the grant alone |
 //!
 //! The crate has no clock, no randomness and no I/O, so that every party that decodes the same payload for
 //! the same key comes to the same intent and the same [`Intent::digest`].
@@ -16,13 +17,17 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+mod ethereum;
 mod intent;
+mod key;
 mod psbt;
 mod rejection;
 mod solana;
 mod tags;
 
-pub use intent::{Action, Intent, Signable};
+pub use ethereum::{ethereum_address, ethereum_checksum};
+pub use intent::{Action, Intent, Signable, SigningKey};
+pub use key::{KeyFacts, MAX_PATH_STEPS, PublicKey, Scheme, derive, p2wpkh_script};
 pub use psbt::{
     BitcoinInput, BitcoinOutput, BitcoinSpend, MAX_INPUTS, MAX_OUTPUTS, MAX_PSBT_BYTES,
     MAX_SIGNED_INPUTS,
@@ -41,38 +46,15 @@ pub enum Payload {
     SolanaMessage(Vec<u8>),
     /// 32 bytes that are signed as they are.
     Digest([u8; 32]),
-}
-
-/// The signature schemes that intents are made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// Schnorr signatures over secp256k1, BIP-340.
-    Bip340,
-    /// Ed25519, RFC 8032.
-    Ed25519,
-}
-
-impl std::fmt::Display for Scheme {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Scheme::Bip340 => "BIP-340",
-            Scheme::Ed25519 => "Ed25519",
-        })
-    }
-}
-
-/// What decoding needs to know of the key that shall sign.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFacts {
-    /// The key's scheme.
-    pub scheme: Scheme,
-    /// BIP-340: the x coordinate of the untweaked internal key. Ed25519: the key as in RFC 8032.
-    pub public_key: [u8; 32],
-    /// Whether the key carries the grant to sign raw digests.
-    pub allow_raw_digest: bool,
+    /// An unsigned Ethereum transaction, exactly the bytes whose Keccak-256 hash is signed.
+    EthereumTransaction(Vec<u8>),
 }
 
 /// Decodes a payload into what it means for this key.
+///
+/// `path` is the derivation path below the group's key (BIP-32, no step hardened, at most [`MAX_PATH_STEPS`])
+/// whose key shall sign; empty for the group's key itself, and always for schemes other than ECDSA over
+/// secp256k1.
 ///
 /// Total and deterministic: any bytes give an intent or a rejection, and the same bytes always the same one.
 ///
@@ -83,33 +65,52 @@ pub struct KeyFacts {
 /// # Security
 ///
 /// A raw digest is opaque: whoever may have one signed may have anything signed that the key's untweaked
-/// form can sign. It cannot stand in for the other payloads of the same key: a BIP-341 key-path spend is
-/// signed under the *tweaked* key and a digest under the untweaked one, and no Solana message is as short
-/// as 32 bytes.
-pub fn decode(payload: &Payload, key: &KeyFacts) -> Result<Intent, Rejection> {
-    match payload {
-        Payload::Psbt(bytes) => {
-            require_scheme("a PSBT", Scheme::Bip340, key)?;
-            let (spend, signables) = psbt::decode(bytes, &key.public_key)?;
+/// form can sign. For BIP-340 and Ed25519 it cannot stand in for the other payloads of the same key: a BIP-341
+/// key-path spend is signed under the *tweaked* key and a digest under the untweaked one, and no Solana message
+/// is as short as 32 bytes. **For ECDSA it can**: the digest may be the hash of any Ethereum transaction or
+/// Bitcoin input of the key and of every key below it. That is what the grant is for, and a key that holds
+/// money should not have it.
+pub fn decode(payload: &Payload, key: &KeyFacts, path: &[u32]) -> Result<Intent, Rejection> {
+    key::check_path(&key.public_key, path)?;
+    match (payload, &key.public_key) {
+        (Payload::Psbt(bytes), PublicKey::Bip340(internal)) => {
+            let (spend, signables) = psbt::decode(bytes, internal)?;
             Ok(Intent::new(key, Action::Bitcoin(spend), signables))
         }
-        Payload::SolanaMessage(bytes) => {
-            require_scheme("a Solana message", Scheme::Ed25519, key)?;
-            let message = solana::decode(bytes, &key.public_key)?;
+        (Payload::Psbt(_), _) => Err(mismatch("a PSBT", "BIP-340", key)),
+        (Payload::SolanaMessage(bytes), PublicKey::Ed25519(account)) => {
+            let message = solana::decode(bytes, account)?;
             let signable = Signable {
                 message: bytes.clone(),
-                taproot_key_path: false,
+                key: SigningKey::Group,
                 input: 0,
             };
             Ok(Intent::new(key, Action::Solana(message), vec![signable]))
         }
-        Payload::Digest(digest) => {
+        (Payload::SolanaMessage(_), _) => Err(mismatch("a Solana message", "Ed25519", key)),
+        (Payload::EthereumTransaction(_), PublicKey::EcdsaSecp256k1 { .. }) => Err(
+            Rejection::malformed("ethereum_transaction", "is not decoded yet"),
+        ),
+        (Payload::EthereumTransaction(_), _) => {
+            Err(mismatch("an Ethereum transaction", "ECDSA secp256k1", key))
+        }
+        (Payload::Digest(digest), public_key) => {
             if !key.allow_raw_digest {
                 return Err(Rejection::RawDigestNotAllowed);
             }
+            let signing_key = match public_key {
+                PublicKey::Bip340(_) | PublicKey::Ed25519(_) => SigningKey::Group,
+                PublicKey::EcdsaSecp256k1 { .. } | PublicKey::EcdsaP256 { .. } => {
+                    // Anybody can make up signatures over it, so that one proves nothing.
+                    if *digest == [0; 32] {
+                        return Err(Rejection::ZeroDigest);
+                    }
+                    SigningKey::derived(public_key, path)?
+                }
+            };
             let signable = Signable {
                 message: digest.to_vec(),
-                taproot_key_path: false,
+                key: signing_key,
                 input: 0,
             };
             Ok(Intent::new(key, Action::Digest(*digest), vec![signable]))
@@ -117,18 +118,10 @@ pub fn decode(payload: &Payload, key: &KeyFacts) -> Result<Intent, Rejection> {
     }
 }
 
-fn require_scheme(
-    payload: &'static str,
-    expected: Scheme,
-    key: &KeyFacts,
-) -> Result<(), Rejection> {
-    if key.scheme == expected {
-        Ok(())
-    } else {
-        Err(Rejection::SchemeMismatch {
-            payload,
-            expected,
-            actual: key.scheme,
-        })
+fn mismatch(payload: &'static str, expected: &'static str, key: &KeyFacts) -> Rejection {
+    Rejection::SchemeMismatch {
+        payload,
+        expected,
+        actual: key.public_key.scheme(),
     }
 }

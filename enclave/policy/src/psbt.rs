@@ -18,7 +18,7 @@ use bitcoin::sighash::{Prevouts, SighashCache, TapSighashType};
 use bitcoin::{Address, Amount, Network, OutPoint, Script, ScriptBuf, Transaction, TxOut};
 
 use crate::canonical::Encoder;
-use crate::{Rejection, Signable};
+use crate::{Rejection, Signable, SigningKey};
 
 /// Bytes of a PSBT.
 pub const MAX_PSBT_BYTES: usize = 256 * 1024;
@@ -307,7 +307,7 @@ fn signature_hashes(
         let input = u32::try_from(*index).map_err(|_| impossible(()))?;
         Ok(Signable {
             message: hash.to_byte_array().to_vec(),
-            taproot_key_path: true,
+            key: SigningKey::TaprootKeyPath,
             input,
         })
     };

@@ -12,7 +12,7 @@ pub enum Rejection {
         /// What the payload is.
         payload: &'static str,
         /// What it needs.
-        expected: Scheme,
+        expected: &'static str,
         /// What the key is.
         actual: Scheme,
     },
@@ -21,8 +21,17 @@ pub enum Rejection {
         "this key does not sign raw digests; send the transaction, or create a key with allow_raw_digest"
     )]
     RawDigestNotAllowed,
+    /// 32 zero bytes under ECDSA: signatures over them can be made up without the key.
+    #[error("digest: 32 zero bytes are not signed with ECDSA")]
+    ZeroDigest,
+    /// The derivation path cannot be used with this key.
+    #[error("derivation_path: {detail}")]
+    DerivationPath {
+        /// What is wrong.
+        detail: &'static str,
+    },
     /// The key's bytes are no point of its curve.
-    #[error("the public key is no valid BIP-340 key")]
+    #[error("the public key is no valid point of its curve")]
     InvalidKey,
     /// The payload exceeds a bound.
     #[error("{field}: {actual} exceeds the limit of {limit}")]
@@ -112,6 +121,8 @@ impl Rejection {
         match self {
             Rejection::SchemeMismatch { .. } => "SCHEME_MISMATCH",
             Rejection::RawDigestNotAllowed => "RAW_DIGEST_NOT_ALLOWED",
+            Rejection::ZeroDigest => "ZERO_DIGEST",
+            Rejection::DerivationPath { .. } => "DERIVATION_PATH",
             Rejection::InvalidKey => "INVALID_KEY",
             Rejection::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Rejection::Malformed { .. } => "PAYLOAD_MALFORMED",

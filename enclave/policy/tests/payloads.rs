@@ -3,7 +3,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use arca_policy::{Action, Intent, KeyFacts, Payload, Rejection, Scheme, decode};
+use arca_policy::{Action, Intent, KeyFacts, Payload, PublicKey, Rejection, SigningKey, decode};
 use proptest::prelude::*;
 
 #[test]
@@ -13,25 +13,23 @@ fn refuses_payloads_for_another_scheme() {
     let cases = [
         (
             Payload::Psbt(psbt),
-            Scheme::Ed25519,
-            psbt_key,
+            PublicKey::Ed25519(psbt_key),
             "a PSBT is signed with BIP-340, and this is a key for Ed25519",
         ),
         (
             Payload::SolanaMessage(message),
-            Scheme::Bip340,
-            message_key,
+            PublicKey::Bip340(message_key),
             "a Solana message is signed with Ed25519, and this is a key for BIP-340",
         ),
     ];
-    for (payload, scheme, public_key, text) in cases {
+    for (payload, public_key, text) in cases {
         let rejection = decode(
             &payload,
             &KeyFacts {
-                scheme,
                 public_key,
                 allow_raw_digest: true,
             },
+            &[],
         )
         .unwrap_err();
         assert_eq!(
@@ -43,15 +41,15 @@ fn refuses_payloads_for_another_scheme() {
 
 #[test]
 fn raw_digests_need_the_grant() {
-    for scheme in [Scheme::Bip340, Scheme::Ed25519] {
+    for public_key in [PublicKey::Bip340([1; 32]), PublicKey::Ed25519([1; 32])] {
         let payload = Payload::Digest([0xab; 32]);
-        let refused = decode(&payload, &key(scheme, false)).unwrap_err();
+        let refused = decode(&payload, &key(public_key, false), &[]).unwrap_err();
         assert_eq!(
             (&refused, refused.reason()),
             (&Rejection::RawDigestNotAllowed, "RAW_DIGEST_NOT_ALLOWED")
         );
 
-        let intent = decode(&payload, &key(scheme, true)).unwrap();
+        let intent = decode(&payload, &key(public_key, true), &[]).unwrap();
         assert_eq!(intent.action(), &Action::Digest([0xab; 32]));
         assert_eq!(
             intent.summary(),
@@ -62,31 +60,26 @@ fn raw_digests_need_the_grant() {
         };
         // Never under the tweaked key: a digest cannot be a spend of the key's outputs.
         assert_eq!(
-            (
-                &signable.message[..],
-                signable.taproot_key_path,
-                signable.input
-            ),
-            (&[0xab; 32][..], false, 0)
+            (&signable.message[..], &signable.key, signable.input),
+            (&[0xab; 32][..], &SigningKey::Group, 0)
         );
     }
 }
 
 #[test]
 fn digest_covers_the_key() {
-    let digest = |scheme, public_key, bytes| {
+    let digest = |public_key, bytes| {
         let key = KeyFacts {
-            scheme,
             public_key,
             allow_raw_digest: true,
         };
-        decode(&Payload::Digest(bytes), &key).unwrap().digest()
+        decode(&Payload::Digest(bytes), &key, &[]).unwrap().digest()
     };
-    let base = digest(Scheme::Bip340, [1; 32], [2; 32]);
-    assert_eq!(base, digest(Scheme::Bip340, [1; 32], [2; 32]));
-    assert_ne!(base, digest(Scheme::Ed25519, [1; 32], [2; 32]));
-    assert_ne!(base, digest(Scheme::Bip340, [2; 32], [2; 32]));
-    assert_ne!(base, digest(Scheme::Bip340, [1; 32], [1; 32]));
+    let base = digest(PublicKey::Bip340([1; 32]), [2; 32]);
+    assert_eq!(base, digest(PublicKey::Bip340([1; 32]), [2; 32]));
+    assert_ne!(base, digest(PublicKey::Ed25519([1; 32]), [2; 32]));
+    assert_ne!(base, digest(PublicKey::Bip340([2; 32]), [2; 32]));
+    assert_ne!(base, digest(PublicKey::Bip340([1; 32]), [1; 32]));
 }
 
 #[test]
@@ -112,11 +105,10 @@ fn digest_is_stable() {
     encoding.extend([0; 9]);
 
     let key = KeyFacts {
-        scheme: Scheme::Ed25519,
-        public_key: [1; 32],
+        public_key: PublicKey::Ed25519([1; 32]),
         allow_raw_digest: true,
     };
-    let intent = decode(&Payload::Digest([2; 32]), &key).unwrap();
+    let intent = decode(&Payload::Digest([2; 32]), &key, &[]).unwrap();
     assert_eq!(intent.digest(), <[u8; 32]>::from(Sha256::digest(&encoding)));
 }
 
@@ -127,13 +119,13 @@ proptest! {
     fn any_bytes_are_a_psbt_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         let with_magic = [b"psbt\xff", &bytes[..]].concat();
         for bytes in [bytes, with_magic] {
-            check(Payload::Psbt(bytes), KeyFacts { scheme: Scheme::Bip340, ..bitcoin_key() })?;
+            check(Payload::Psbt(bytes), bitcoin_key())?;
         }
     }
 
     #[test]
     fn any_bytes_are_a_solana_message_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
-        check(Payload::SolanaMessage(bytes), key(Scheme::Ed25519, false))?;
+        check(Payload::SolanaMessage(bytes), key(PublicKey::Ed25519([1; 32]), false))?;
     }
 
     #[test]
@@ -145,7 +137,7 @@ proptest! {
     #[test]
     fn mutated_solana_messages_are_decoded_or_refused(mutations in mutations()) {
         let (bytes, public_key) = solana_vector();
-        let key = KeyFacts { scheme: Scheme::Ed25519, public_key, allow_raw_digest: false };
+        let key = key(PublicKey::Ed25519(public_key), false);
         check(Payload::SolanaMessage(mutate(bytes, &mutations)), key)?;
     }
 
@@ -153,12 +145,12 @@ proptest! {
     #[test]
     fn every_bit_of_a_solana_message_counts(position in any::<prop::sample::Index>(), bit in 0..8_u8) {
         let (bytes, public_key) = solana_vector();
-        let key = KeyFacts { scheme: Scheme::Ed25519, public_key, allow_raw_digest: false };
-        let original = decode(&Payload::SolanaMessage(bytes.clone()), &key).unwrap();
+        let key = key(PublicKey::Ed25519(public_key), false);
+        let original = decode(&Payload::SolanaMessage(bytes.clone()), &key, &[]).unwrap();
         let mut mutated = bytes;
         let position = position.index(mutated.len());
         mutated[position] ^= 1 << bit;
-        if let Ok(intent) = decode(&Payload::SolanaMessage(mutated), &key) {
+        if let Ok(intent) = decode(&Payload::SolanaMessage(mutated), &key, &[]) {
             prop_assert_ne!(intent.digest(), original.digest());
         }
     }
@@ -166,7 +158,7 @@ proptest! {
 
 /// What must hold of whatever comes out.
 fn check(payload: Payload, key: KeyFacts) -> Result<(), TestCaseError> {
-    match decode(&payload, &key) {
+    match decode(&payload, &key, &[]) {
         Ok(intent) => check_intent(&intent, &payload)?,
         Err(rejection) => {
             prop_assert!(!rejection.to_string().is_empty());
@@ -178,7 +170,7 @@ fn check(payload: Payload, key: KeyFacts) -> Result<(), TestCaseError> {
             );
         }
     }
-    prop_assert_eq!(decode(&payload, &key), decode(&payload, &key));
+    prop_assert_eq!(decode(&payload, &key, &[]), decode(&payload, &key, &[]));
     Ok(())
 }
 
@@ -225,20 +217,15 @@ fn mutate(mut bytes: Vec<u8>, mutations: &[(prop::sample::Index, u8, u8)]) -> Ve
     bytes
 }
 
-fn key(scheme: Scheme, allow_raw_digest: bool) -> KeyFacts {
+fn key(public_key: PublicKey, allow_raw_digest: bool) -> KeyFacts {
     KeyFacts {
-        scheme,
-        public_key: [1; 32],
+        public_key,
         allow_raw_digest,
     }
 }
 
 fn bitcoin_key() -> KeyFacts {
-    KeyFacts {
-        scheme: Scheme::Bip340,
-        public_key: bitcoin_vector().1,
-        allow_raw_digest: false,
-    }
+    key(PublicKey::Bip340(bitcoin_vector().1), false)
 }
 
 fn bitcoin_vector() -> (Vec<u8>, [u8; 32]) {

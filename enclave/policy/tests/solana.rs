@@ -7,8 +7,8 @@
 )]
 
 use arca_policy::{
-    Action, Intent, KeyFacts, MAX_SOLANA_BYTES, Payload, Rejection, Scheme, SolanaAccount,
-    SolanaInstruction, SolanaMessage, SolanaVersion, decode,
+    Action, Intent, KeyFacts, MAX_SOLANA_BYTES, Payload, PublicKey, Rejection, SigningKey,
+    SolanaAccount, SolanaInstruction, SolanaMessage, SolanaVersion, decode,
 };
 use serde_json::Value;
 
@@ -55,8 +55,8 @@ fn agrees_with_another_library() {
             panic!("one signature")
         };
         assert_eq!(
-            (&signable.message, signable.taproot_key_path, signable.input),
-            (&bytes, false, 0)
+            (&signable.message, &signable.key, signable.input),
+            (&bytes, &SigningKey::Group, 0)
         );
     }
 }
@@ -405,11 +405,10 @@ fn decode_own(bytes: &[u8]) -> Result<Intent, Rejection> {
 
 fn decode_for(bytes: &[u8], public_key: [u8; 32]) -> Result<Intent, Rejection> {
     let key = KeyFacts {
-        scheme: Scheme::Ed25519,
-        public_key,
+        public_key: PublicKey::Ed25519(public_key),
         allow_raw_digest: false,
     };
-    decode(&Payload::SolanaMessage(bytes.to_vec()), &key)
+    decode(&Payload::SolanaMessage(bytes.to_vec()), &key, &[])
 }
 
 fn message(intent: &Intent) -> &SolanaMessage {

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use arca_policy::{Action, KeyFacts, Payload, Scheme, decode};
+use arca_policy::{Action, KeyFacts, Payload, PublicKey, decode};
 use libfuzzer_sys::fuzz_target;
 
 const KEY: [u8; 32] = [
@@ -13,11 +13,10 @@ const KEY: [u8; 32] = [
 
 fuzz_target!(|bytes: &[u8]| {
     let key = KeyFacts {
-        scheme: Scheme::Bip340,
-        public_key: KEY,
+        public_key: PublicKey::Bip340(KEY),
         allow_raw_digest: false,
     };
-    match decode(&Payload::Psbt(bytes.to_vec()), &key) {
+    match decode(&Payload::Psbt(bytes.to_vec()), &key, &[]) {
         Ok(intent) => {
             let Action::Bitcoin(spend) = intent.action() else {
                 panic!("another payload's intent")

@@ -1,6 +1,6 @@
 //! What is decoded, and into what.
 
-use arca_policy::{Payload, decode};
+use arca_policy::{Payload, SigningKey, decode};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::key::TapTweak;
@@ -102,7 +102,10 @@ fn hashes_as_bip_341_publishes() {
     let [signable] = intent.signables() else {
         panic!("one input is the key's")
     };
-    assert_eq!((signable.input, signable.taproot_key_path), (0, true));
+    assert_eq!(
+        (signable.input, &signable.key),
+        (0, &SigningKey::TaprootKeyPath)
+    );
     assert_eq!(signable.message, tagged_hash(&message));
     // The published amounts: 4,494,000,000 in, 4,410,000,000 out.
     assert_eq!(spend(&intent).fee, 84_000_000);
@@ -114,7 +117,7 @@ fn agrees_with_another_library() {
     let vectors: Value = serde_json::from_str(include_str!("../vectors/payloads.json")).unwrap();
     let vector = &vectors["bitcoin"];
     let payload = Payload::Psbt(hex::decode(text(&vector["psbt"])).unwrap());
-    let intent = decode(&payload, &facts(text(&vector["key"]))).unwrap();
+    let intent = decode(&payload, &facts(text(&vector["key"])), &[]).unwrap();
 
     let signed: Vec<_> = intent
         .signables()
@@ -135,7 +138,7 @@ fn agrees_with_another_library() {
         intent
             .signables()
             .iter()
-            .all(|signable| signable.taproot_key_path)
+            .all(|signable| signable.key == SigningKey::TaprootKeyPath)
     );
 
     let outputs = list(&vector["amounts"])

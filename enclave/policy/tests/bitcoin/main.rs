@@ -5,7 +5,7 @@
 mod accepted;
 mod refused;
 
-use arca_policy::{Action, BitcoinSpend, Intent, KeyFacts, Payload, Rejection, Scheme, decode};
+use arca_policy::{Action, BitcoinSpend, Intent, KeyFacts, Payload, PublicKey, Rejection, decode};
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
@@ -24,14 +24,13 @@ fn decode_own(psbt: &Psbt) -> Result<Intent, Rejection> {
 }
 
 fn decode_for(psbt: &Psbt, key: &str) -> Result<Intent, Rejection> {
-    decode(&Payload::Psbt(psbt.serialize()), &facts(key))
+    decode(&Payload::Psbt(psbt.serialize()), &facts(key), &[])
 }
 
 fn facts(key: &str) -> KeyFacts {
     let public_key = hex::decode(key).unwrap().try_into().unwrap();
     KeyFacts {
-        scheme: Scheme::Bip340,
-        public_key,
+        public_key: PublicKey::Bip340(public_key),
         allow_raw_digest: false,
     }
 }

@@ -245,6 +245,7 @@ fn malformed_transactions() {
     decode(
         &Payload::Psbt(with_global(&version(0))),
         &facts(INTERNAL_KEY),
+        &[],
     )
     .unwrap();
     let cases = [
@@ -266,7 +267,7 @@ fn malformed_transactions() {
         (Vec::new(), "ends too early"),
     ];
     for (bytes, text) in cases {
-        let rejection = decode(&Payload::Psbt(bytes), &facts(INTERNAL_KEY)).unwrap_err();
+        let rejection = decode(&Payload::Psbt(bytes), &facts(INTERNAL_KEY), &[]).unwrap_err();
         assert_eq!(rejection.reason(), "PAYLOAD_MALFORMED", "{text}");
         assert!(rejection.to_string().contains(text), "{text}: {rejection}");
     }
@@ -314,6 +315,7 @@ fn what_exceeds_the_bounds() {
     let oversize = decode(
         &Payload::Psbt(vec![0; MAX_PSBT_BYTES + 1]),
         &facts(INTERNAL_KEY),
+        &[],
     )
     .unwrap_err();
     assert_eq!(oversize.reason(), "PAYLOAD_TOO_LARGE");

@@ -1,0 +1,5 @@
+//! Ethereum transactions.
+
+mod address;
+
+pub use address::{ethereum_address, ethereum_checksum};
