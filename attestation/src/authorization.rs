@@ -21,27 +21,41 @@ pub struct SigningAuthorization<'a> {
     pub payload: &'a [u8],
     /// Until when parties may sign, in milliseconds since 1970.
     pub expire_ms: u64,
+    /// The BIP-32 steps from the key to the one that signs.
+    pub derivation_path: &'a [u32],
 }
 
 impl SigningAuthorization<'_> {
-    /// SHA-256 over the domain tag and every field, strings and bytes with an eight-byte big-endian length.
+    /// The domain tag and every field, strings and bytes behind an eight-byte big-endian length; then the expiry
+    /// (eight bytes, big-endian), and each step of the path (four bytes, big-endian) behind the length of them all.
     ///
-    /// The initiator signs this digest with ECDSA over P-256 (prehashed, 64-byte r and s).
+    /// The initiator signs this with ECDSA over P-256 and SHA-256 (64-byte r and s).
+    pub fn message(&self) -> Vec<u8> {
+        let mut message = Vec::new();
+        let mut framed = |part: &[u8]| {
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
+        };
+        framed(tags::SIGNING_AUTHORIZATION.as_bytes());
+        framed(self.cluster.as_bytes());
+        framed(self.initiator.as_bytes());
+        framed(self.request_id.as_bytes());
+        framed(self.key.as_bytes());
+        framed(self.payload_kind.as_bytes());
+        framed(self.payload);
+        message.extend_from_slice(&self.expire_ms.to_be_bytes());
+        let path: Vec<u8> = self
+            .derivation_path
+            .iter()
+            .flat_map(|step| step.to_be_bytes())
+            .collect();
+        message.extend_from_slice(&(path.len() as u64).to_be_bytes());
+        message.extend_from_slice(&path);
+        message
+    }
+
+    /// SHA-256 of [`message`](Self::message), for signing and verifying it prehashed.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        for part in [
-            tags::SIGNING_AUTHORIZATION.as_bytes(),
-            self.cluster.as_bytes(),
-            self.initiator.as_bytes(),
-            self.request_id.as_bytes(),
-            self.key.as_bytes(),
-            self.payload_kind.as_bytes(),
-            self.payload,
-        ] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hash.update(self.expire_ms.to_be_bytes());
-        hash.finalize().into()
+        Sha256::digest(self.message()).into()
     }
 }

@@ -63,6 +63,7 @@ impl Authorizer {
             payload_kind,
             payload: bytes,
             expire_ms,
+            derivation_path: &[],
         }
         .digest();
         let signature: p256::ecdsa::Signature =
@@ -78,6 +79,7 @@ impl Authorizer {
                 nanos: i32::try_from(expire_ms % 1000).map_err(Error::bug)? * 1_000_000,
             }),
             authorization: signature.to_bytes().to_vec(),
+            derivation_path: Vec::new(),
         })
     }
 }

@@ -83,7 +83,9 @@ impl TryFrom<v1::Key> for Key {
             scheme: match key.scheme() {
                 v1::Scheme::Bip340 => Scheme::Bip340,
                 v1::Scheme::Ed25519 => Scheme::Ed25519,
-                v1::Scheme::Unspecified => return Err(wrong("scheme")),
+                v1::Scheme::Unspecified
+                | v1::Scheme::EcdsaSecp256k1
+                | v1::Scheme::EcdsaP256 => return Err(wrong("scheme")),
             },
             state: match key.state() {
                 v1::key::State::Pending => KeyState::Pending,

@@ -163,6 +163,7 @@ const AUTHORIZATION: SigningAuthorization<'static> = SigningAuthorization {
     payload_kind: "psbt",
     payload: &[1, 2, 3],
     expire_ms: 1_780_000_000_000,
+    derivation_path: &[44, 60],
 };
 
 #[test]
@@ -198,6 +199,14 @@ fn every_field_of_an_authorization_changes_its_digest() {
             ..AUTHORIZATION
         },
         SigningAuthorization {
+            derivation_path: &[44, 61],
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
+            derivation_path: &[44],
+            ..AUTHORIZATION
+        },
+        SigningAuthorization {
             cluster: "sim-treasuryt",
             initiator: "reasury",
             ..AUTHORIZATION
@@ -223,5 +232,7 @@ fn an_authorization_is_what_its_documentation_says() {
         hash.update(part);
     }
     hash.update(1_780_000_000_000_u64.to_be_bytes());
+    hash.update(8_u64.to_be_bytes());
+    hash.update([0, 0, 0, 44, 0, 0, 0, 60]);
     assert_eq!(AUTHORIZATION.digest()[..], hash.finalize()[..]);
 }

@@ -163,6 +163,7 @@ pub fn authorize(
         payload_kind,
         payload: bytes,
         expire_ms,
+        derivation_path: &[],
     }
     .digest();
     let signing_key = SigningKey::from_slice(identity.to_scalar().as_slice()).unwrap();
@@ -175,6 +176,7 @@ pub fn authorize(
         }),
         expire_time: Some(timestamp(expire_ms)),
         authorization: signature.to_bytes().to_vec(),
+        derivation_path: Vec::new(),
     }
 }
 
