@@ -24,10 +24,14 @@ use zeroize::Zeroizing;
 use crate::{
     error::Error,
     key::HeldKey,
+    lane::Background,
     network::Network,
     operations::Operations,
+    pairs::Pairs,
     platform::Platform,
+    presignatures::Presignatures,
     random::Randomness,
+    report::Counters,
     signing::Requests,
     state::{Owner, SealedState},
 };
@@ -64,6 +68,14 @@ pub struct Core {
     pub boot_id: [u8; 16],
     /// Links and sessions.
     pub network: Arc<Network>,
+    /// What ECDSA needs with each peer.
+    pub pairs: Arc<Pairs>,
+    /// ECDSA signatures made ahead.
+    pub presignatures: Presignatures,
+    /// For work that can wait.
+    pub background: Background,
+    /// What was signed.
+    pub counters: Counters,
     /// Long-running operations of this boot.
     pub operations: Operations,
     /// Signing requests that are being worked on.
@@ -110,6 +122,10 @@ impl Core {
             endpoint,
             boot_id,
             network: Arc::default(),
+            pairs: Arc::default(),
+            presignatures: Presignatures::default(),
+            background: Background::start()?,
+            counters: Counters::default(),
             operations: Operations::default(),
             requests: Requests::default(),
             membership: watch::Sender::new(None),

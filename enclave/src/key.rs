@@ -1,10 +1,16 @@
 //! A key as this party knows it: the record, and this party's share.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use arca_policy::KeyFacts;
+use arca_policy::{KeyFacts, PublicKey, Scheme};
 use arca_proto::v1::{self as wire, key::State};
-use arca_threshold::{KeyPackage, MAX_PARTICIPANTS, Participant, Scheme};
+use arca_threshold::{
+    KeyPackage, MAX_PARTICIPANTS, Participant,
+    ecdsa::{self, CurveId, DerivedKey, Path},
+};
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -26,8 +32,8 @@ pub struct KeyRecord {
     pub threshold: u16,
     /// Parties with a share; share index is the position counted from 1.
     pub parties: Vec<String>,
-    /// As `arca.v1.Key` describes it; zeros before the key is made.
-    pub public_key: [u8; 32],
+    /// The key; `None` before it is made.
+    pub public_key: Option<PublicKey>,
     /// Key epoch.
     pub epoch: u64,
     /// Milliseconds since 1970.
@@ -41,7 +47,82 @@ pub struct HeldKey {
     /// What everybody may know.
     pub record: KeyRecord,
     /// This party's share.
-    pub package: Arc<KeyPackage>,
+    pub share: Share,
+    /// Keys below it that were signed with: deriving one costs a multiplication for each step.
+    derived: Mutex<HashMap<Vec<u32>, DerivedKey>>,
+}
+
+/// Derived keys that are remembered for each key.
+const DERIVED_KEYS: usize = 1024;
+
+/// A key share with what is public about its key, as the protocol of its scheme has it.
+#[derive(Clone)]
+pub enum Share {
+    /// BIP-340 and Ed25519: FROST.
+    Frost(Arc<KeyPackage>),
+    /// ECDSA: DKLs23.
+    Ecdsa(Arc<ecdsa::KeyPackage>),
+}
+
+impl Share {
+    /// The key, for everybody.
+    pub fn public_key(&self) -> PublicKey {
+        match self {
+            Self::Frost(package) => match package.scheme() {
+                arca_threshold::Scheme::Bip340 => PublicKey::Bip340(package.public_key()),
+                arca_threshold::Scheme::Ed25519 => PublicKey::Ed25519(package.public_key()),
+            },
+            Self::Ecdsa(package) => {
+                let (key, chain_code) = (package.public_key(), package.chain_code());
+                match package.curve() {
+                    CurveId::Secp256k1 => PublicKey::EcdsaSecp256k1 { key, chain_code },
+                    CurveId::P256 => PublicKey::EcdsaP256 { key, chain_code },
+                }
+            }
+        }
+    }
+
+    /// SHA-256 of everything public about the key, verifying shares included: the same at every party.
+    pub fn public_key_package_digest(&self) -> [u8; 32] {
+        match self {
+            Self::Frost(package) => package.public_key_package_digest(),
+            Self::Ecdsa(package) => package.public_key_package_digest(),
+        }
+    }
+
+    fn threshold(&self) -> u16 {
+        match self {
+            Self::Frost(package) => package.threshold(),
+            Self::Ecdsa(package) => package.threshold(),
+        }
+    }
+
+    fn participants(&self) -> usize {
+        match self {
+            Self::Frost(package) => package.participants().len(),
+            Self::Ecdsa(package) => package.participants().len(),
+        }
+    }
+
+    fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match self {
+            Self::Frost(package) => package
+                .to_bytes()
+                .map_err(|_| Error::Bug("a key package cannot be encoded")),
+            Self::Ecdsa(package) => Ok(package.to_bytes()),
+        }
+    }
+
+    fn from_bytes(scheme: Scheme, bytes: &[u8]) -> Option<Self> {
+        match scheme {
+            Scheme::Bip340 | Scheme::Ed25519 => KeyPackage::from_bytes(bytes)
+                .ok()
+                .map(|package| Self::Frost(Arc::new(package))),
+            Scheme::EcdsaSecp256k1 | Scheme::EcdsaP256 => ecdsa::KeyPackage::from_bytes(bytes)
+                .ok()
+                .map(|package| Self::Ecdsa(Arc::new(package))),
+        }
+    }
 }
 
 impl KeyRecord {
@@ -83,10 +164,11 @@ impl KeyRecord {
                 )
             })?;
         let public_key = match key.public_key.as_slice() {
-            [] => [0; 32],
-            bytes => bytes
-                .try_into()
-                .map_err(|_| invalid("public_key", "32 bytes"))?,
+            [] => None,
+            bytes => Some(
+                public_key(scheme, bytes, &key.chain_code)
+                    .ok_or_else(|| invalid("public_key", "not one of this scheme"))?,
+            ),
         };
         let create_ms = names::millis(key.create_time.as_ref())
             .ok_or_else(|| invalid("create_time", "not a time after 1970"))?;
@@ -106,12 +188,22 @@ impl KeyRecord {
 
     /// The record as callers see it.
     pub fn to_wire(&self) -> wire::Key {
+        let (public_key, chain_code) = match &self.public_key {
+            None => (Vec::new(), Vec::new()),
+            Some(PublicKey::Bip340(key) | PublicKey::Ed25519(key)) => (key.to_vec(), Vec::new()),
+            Some(
+                PublicKey::EcdsaSecp256k1 { key, chain_code }
+                | PublicKey::EcdsaP256 { key, chain_code },
+            ) => (key.to_vec(), chain_code.to_vec()),
+        };
         wire::Key {
             name: self.name.clone(),
             display_name: self.display_name.clone(),
             scheme: match self.scheme {
                 Scheme::Bip340 => wire::Scheme::Bip340,
                 Scheme::Ed25519 => wire::Scheme::Ed25519,
+                Scheme::EcdsaSecp256k1 => wire::Scheme::EcdsaSecp256k1,
+                Scheme::EcdsaP256 => wire::Scheme::EcdsaP256,
             }
             .into(),
             state: if self.enabled {
@@ -122,10 +214,11 @@ impl KeyRecord {
             .into(),
             threshold: u32::from(self.threshold),
             parties: self.parties.clone(),
-            public_key: self.public_key.to_vec(),
+            public_key,
             epoch: self.epoch,
             create_time: Some(names::timestamp(self.create_ms)),
             allow_raw_digest: self.allow_raw_digest,
+            chain_code,
         }
     }
 
@@ -155,29 +248,83 @@ impl KeyRecord {
     }
 
     /// What decoding a payload needs to know.
-    pub fn facts(&self) -> KeyFacts {
-        KeyFacts {
-            scheme: match self.scheme {
-                Scheme::Bip340 => arca_policy::Scheme::Bip340,
-                Scheme::Ed25519 => arca_policy::Scheme::Ed25519,
-            },
-            public_key: self.public_key,
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for a key that is not made yet.
+    pub fn facts(&self) -> Result<KeyFacts, Error> {
+        Ok(KeyFacts {
+            public_key: self
+                .public_key
+                .clone()
+                .ok_or(Error::Bug("a key is held and not made"))?,
             allow_raw_digest: self.allow_raw_digest,
+        })
+    }
+}
+
+fn public_key(scheme: Scheme, key: &[u8], chain_code: &[u8]) -> Option<PublicKey> {
+    let without_chain_code = || chain_code.is_empty().then(|| key.try_into().ok()).flatten();
+    let with_chain_code = || Some((key.try_into().ok()?, chain_code.try_into().ok()?));
+    match scheme {
+        Scheme::Bip340 => without_chain_code().map(PublicKey::Bip340),
+        Scheme::Ed25519 => without_chain_code().map(PublicKey::Ed25519),
+        Scheme::EcdsaSecp256k1 => {
+            with_chain_code().map(|(key, chain_code)| PublicKey::EcdsaSecp256k1 { key, chain_code })
+        }
+        Scheme::EcdsaP256 => {
+            with_chain_code().map(|(key, chain_code)| PublicKey::EcdsaP256 { key, chain_code })
         }
     }
 }
 
 impl HeldKey {
+    /// Puts a record and its share together.
+    pub fn new(record: KeyRecord, share: Share) -> Self {
+        Self {
+            record,
+            share,
+            derived: Mutex::default(),
+        }
+    }
+
+    /// The ECDSA key at a path below this one, as the signing protocol derives it.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] for a path that is not served; [`Error::Bug`] for another scheme.
+    pub fn derive(&self, path: &[u32]) -> Result<DerivedKey, Error> {
+        let Share::Ecdsa(package) = &self.share else {
+            return Err(Error::Bug("only ECDSA keys have keys below them"));
+        };
+        let known = || {
+            self.derived
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        };
+        if let Some(derived) = known().get(path) {
+            return Ok(derived.clone());
+        }
+        let refused = |error: arca_threshold::Error| {
+            Error::invalid("DERIVATION_PATH", format!("derivation_path: {error}"))
+        };
+        let steps = Path::new(path.to_vec()).map_err(refused)?;
+        let derived = package.derive(&steps).map_err(refused)?;
+        let mut known = known();
+        if known.len() >= DERIVED_KEYS
+            && let Some(any) = known.keys().next().cloned()
+        {
+            known.remove(&any);
+        }
+        known.insert(path.to_vec(), derived.clone());
+        Ok(derived)
+    }
+
     /// The plaintext of the object "key/<id>": length of the encoded `Key` (4 bytes, big-endian), the `Key`, this
     /// party's share as `arca-threshold` encodes it. In one buffer that never grows.
     ///
     /// # Errors
     /// [`Error::Bug`] when the share cannot be encoded.
     pub fn to_sealed(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let package = self
-            .package
-            .to_bytes()
-            .map_err(|_| Error::Bug("a key package cannot be encoded"))?;
+        let package = self.share.to_bytes()?;
         let record = self.record.to_wire().encode_to_vec();
         let length = u32::try_from(record.len()).map_err(|_| Error::Bug("a record has no end"))?;
         let mut content = Zeroizing::new(Vec::with_capacity(4 + record.len() + package.len()));
@@ -202,21 +349,18 @@ impl HeldKey {
                 rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
             })
             .ok_or_else(|| fault("cut short"))?;
-        let package = KeyPackage::from_bytes(package).map_err(|_| fault("not a key package"))?;
         let record = wire::Key::decode(record).map_err(|_| fault("no record"))?;
         let record = KeyRecord::from_wire(record).map_err(|error| fault(&error.to_string()))?;
+        let share = Share::from_bytes(record.scheme, package)
+            .ok_or_else(|| fault("not a key package of the record's scheme"))?;
         if record.name != name
-            || record.public_key != package.public_key()
-            || record.scheme != package.scheme()
-            || record.threshold != package.threshold()
-            || record.parties.len() != package.participants().len()
+            || record.public_key != Some(share.public_key())
+            || record.threshold != share.threshold()
+            || record.parties.len() != share.participants()
         {
             return Err(fault("record and key package do not belong together"));
         }
-        Ok(Self {
-            record,
-            package: Arc::new(package),
-        })
+        Ok(Self::new(record, share))
     }
 }
 
@@ -228,9 +372,11 @@ pub fn scheme_from_wire(scheme: i32) -> Result<Scheme, Error> {
     match wire::Scheme::try_from(scheme) {
         Ok(wire::Scheme::Bip340) => Ok(Scheme::Bip340),
         Ok(wire::Scheme::Ed25519) => Ok(Scheme::Ed25519),
+        Ok(wire::Scheme::EcdsaSecp256k1) => Ok(Scheme::EcdsaSecp256k1),
+        Ok(wire::Scheme::EcdsaP256) => Ok(Scheme::EcdsaP256),
         Ok(wire::Scheme::Unspecified) | Err(_) => Err(Error::invalid(
             "INVALID_ARGUMENT",
-            "scheme: one of BIP340, ED25519",
+            "scheme: one of BIP340, ED25519, ECDSA_SECP256K1, ECDSA_P256",
         )),
     }
 }

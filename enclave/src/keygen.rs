@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arca_policy::Scheme;
 use arca_proto::v1::{
     CreateKeyRequest, GenerateKey, Key, OpenSession, Operation, SealedKeyRequest,
     open_session::Task, operation::Result as Outcome,
 };
-use arca_threshold::{DkgParams, Participant, SessionId, dkg};
+use arca_threshold::{
+    DkgParams, Participant, SessionId, dkg,
+    ecdsa::{self, CurveId},
+};
 use prost::Message as _;
 use rand_core::RngCore as _;
 use tokio::time::{Instant, sleep};
@@ -15,7 +19,8 @@ use tonic::Code;
 use crate::{
     core::{Core, Membership},
     error::Error,
-    key::{HeldKey, KeyRecord},
+    key::{HeldKey, KeyRecord, Share},
+    lane::Lane,
     names,
     network::{Opening, SessionKey},
     operations::{Begun, other_body},
@@ -228,6 +233,9 @@ async fn coordinate(
             other => break other?,
         }
     };
+    if matches!(held.share, Share::Ecdsa(_)) {
+        core.presignatures.want(&membership.party, &held.record);
+    }
     let made = SealedKeyRequest {
         body_digest: body.to_vec(),
         key: held.record.name.clone(),
@@ -354,22 +362,34 @@ async fn run_dkg(
         .randomness
         .generator(&*core.platform)
         .map_err(Error::from)?;
-    let params = DkgParams {
-        scheme: record.scheme,
-        session: SessionId::new(session),
-        context: record.context(),
-        me,
-        participants: participants(&record).into_keys().collect(),
-        threshold: record.threshold,
+    let share = match record.scheme {
+        Scheme::Bip340 => {
+            let params = frost(arca_threshold::Scheme::Bip340, &record, session, me);
+            Share::Frost(Arc::new(
+                run.run(dkg(params, &mut rng), rng, Lane::Here).await?,
+            ))
+        }
+        Scheme::Ed25519 => {
+            let params = frost(arca_threshold::Scheme::Ed25519, &record, session, me);
+            Share::Frost(Arc::new(
+                run.run(dkg(params, &mut rng), rng, Lane::Here).await?,
+            ))
+        }
+        Scheme::EcdsaSecp256k1 => {
+            let params = dkls(CurveId::Secp256k1, &record, session, me);
+            let start = ecdsa::dkg(params, &mut rng);
+            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here).await?))
+        }
+        Scheme::EcdsaP256 => {
+            let params = dkls(CurveId::P256, &record, session, me);
+            let start = ecdsa::dkg(params, &mut rng);
+            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here).await?))
+        }
     };
-    let package = run.run(dkg(params, &mut rng), &mut rng).await?;
-    let digest = package.public_key_package_digest();
+    let digest = share.public_key_package_digest();
     let mut record = record;
-    record.public_key = package.public_key();
-    let held = Arc::new(HeldKey {
-        record,
-        package: Arc::new(package),
-    });
+    record.public_key = Some(share.public_key());
+    let held = Arc::new(HeldKey::new(record, share));
     if let Err(error) = core.store_key(Arc::clone(&held)).await {
         run.abort(&error);
         return Err(error.into());
@@ -390,12 +410,41 @@ pub async fn enable(core: &Core, held: &Arc<HeldKey>) -> Result<Arc<HeldKey>, Er
         enabled: true,
         ..held.record.clone()
     };
-    let held = Arc::new(HeldKey {
-        record,
-        package: Arc::clone(&held.package),
-    });
+    let held = Arc::new(HeldKey::new(record, held.share.clone()));
     core.store_key(Arc::clone(&held)).await?;
     Ok(held)
+}
+
+fn frost(
+    scheme: arca_threshold::Scheme,
+    record: &KeyRecord,
+    session: SessionKey,
+    me: Participant,
+) -> DkgParams {
+    DkgParams {
+        scheme,
+        session: SessionId::new(session),
+        context: record.context(),
+        me,
+        participants: participants(record).into_keys().collect(),
+        threshold: record.threshold,
+    }
+}
+
+fn dkls(
+    curve: CurveId,
+    record: &KeyRecord,
+    session: SessionKey,
+    me: Participant,
+) -> ecdsa::DkgParams {
+    ecdsa::DkgParams {
+        curve,
+        session: SessionId::new(session),
+        context: record.context(),
+        me,
+        participants: participants(record).into_keys().collect(),
+        threshold: record.threshold,
+    }
 }
 
 fn key_name(session: &SessionKey) -> String {

@@ -8,7 +8,9 @@
 //! - `access`: who may call what. `grpc`: the calls themselves.
 //! - `keygen`, `signing`, `admission`, `quorum`: making keys and signatures, at the coordinator and at
 //!   the other parties.
-//! - `network`, `session`: frames between enclaves, and one run of a protocol.
+//! - `pairs`, `presignatures`: what ECDSA signatures need ahead, made in the background.
+//! - `network`, `session`, `lane`: frames between enclaves, one run of a protocol, and where it is computed.
+//! - `report`: numbers for the host to show.
 //! - [`sealing`], `state`, `storage`, `random`: what is kept on the host, and where randomness comes from.
 
 #![forbid(unsafe_code)]
@@ -20,12 +22,16 @@ mod error;
 mod grpc;
 mod key;
 mod keygen;
+mod lane;
 mod names;
 mod network;
 mod operations;
+mod pairs;
 pub mod platform;
+mod presignatures;
 mod quorum;
 mod random;
+mod report;
 pub mod sealing;
 mod server;
 mod session;

@@ -24,8 +24,8 @@ const SESSION_QUEUE: usize = 64;
 const SESSIONS_PER_PEER: usize = 512;
 /// Frames kept, per peer, for sessions whose opening has not arrived yet.
 const EARLY_FRAMES: usize = 128;
-/// Larger ones are not kept: no round message comes near it.
-const EARLY_FRAME_BYTES: usize = 1 << 15;
+/// Larger ones are not kept: no message of a first round comes near it.
+const EARLY_FRAME_BYTES: usize = 1 << 17;
 /// How long such a frame is kept.
 const EARLY_AGE: Duration = Duration::from_secs(5);
 /// Ended sessions that are remembered, so that late frames and replayed openings are dropped.

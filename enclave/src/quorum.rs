@@ -2,23 +2,36 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arca_policy::SigningKey;
 use arca_proto::v1::{
     CreateSigningRequestRequest, OpenSession, Sign, Signature, open_session::Task,
 };
-use arca_threshold::{Participant, SessionId, Signable, SigningParams, Tweak, sign};
+use arca_threshold::{
+    KeyPackage, Participant, SessionId, Signable, SigningParams, Transition, Tweak,
+    ecdsa::{self, Presignature},
+    sign,
+};
 use rand_core::RngCore as _;
 
 use crate::{
     admission::{Admitted, admit},
     core::{Core, Membership},
     error::Error,
+    key::{HeldKey, Share},
     keygen,
+    lane::Lane,
     network::{Opening, SessionKey},
+    presignatures,
+    report::How,
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
 };
 
 /// How long a signing session may take.
 const SIGNING: Duration = Duration::from_secs(10);
+/// How long an ECDSA signature without presignatures waits for pairwise setups that are being made.
+const SETUPS: Duration = Duration::from_secs(4);
+/// ECDSA messages in a session without presignatures that are still computed on the thread that serves calls.
+const COMPUTED_HERE: usize = 2;
 
 /// What a session yields.
 pub struct Signed {
@@ -52,6 +65,8 @@ pub async fn coordinate(
         )
         .into());
     }
+    let count = admitted.intent.signables().len();
+    let ahead = take_ahead(core, membership, held, &signers, count)?;
     let mut session = SessionKey::default();
     core.randomness
         .generator(&*core.platform)
@@ -75,42 +90,59 @@ pub async fn coordinate(
         participants: signers.clone(),
         timeout_ms: u32::try_from(SIGNING.as_millis()).unwrap_or(u32::MAX),
         task: Some(Task::Sign(Sign {
-            public_key_package_digest: held.package.public_key_package_digest().to_vec(),
+            public_key_package_digest: held.share.public_key_package_digest().to_vec(),
             initiator: initiator.to_owned(),
             request: Some(request.clone()),
+            presignatures: ahead
+                .iter()
+                .map(|presignature| presignature.id().as_bytes().to_vec())
+                .collect(),
         })),
     })?;
-    match run_signing(
-        core,
+    let how = match &held.share {
+        Share::Frost(_) => How::Frost,
+        Share::Ecdsa(_) if ahead.is_empty() => How::Full,
+        Share::Ecdsa(_) => How::Presignature,
+    };
+    let part = Part {
         admitted,
         session,
-        &participants,
-        &membership.party,
-        run,
-    )
-    .await?
+        participants: &participants,
+        signers: &signers,
+        coordinator: &membership.party,
+    };
+    let outcome = part.run(core, membership, ahead, run).await;
+    if let Err(ended) = &outcome
+        && matches!(&ended.ended_by, Some((_, reason)) if reason == "PRESIGNATURE_UNKNOWN")
     {
-        arca_threshold::Signed::Signatures(signatures) => {
-            let inputs = admitted
-                .intent
-                .signables()
-                .iter()
-                .map(|signable| signable.input);
-            let signatures = signatures
-                .into_iter()
-                .zip(inputs)
-                .map(|(signature, input)| Signature {
-                    signature: signature.to_vec(),
-                    input,
-                })
-                .collect();
-            Ok(Signed {
-                signatures,
-                signers,
-            })
-        }
-        arca_threshold::Signed::Released => {
-            Err(Error::Bug("the coordinator of a signature did not receive it").into())
+        let pool = presignatures::pool_name(&held.record, &signers);
+        core.presignatures.clear(&pool);
+    }
+    let signatures = outcome?.ok_or(Error::Bug(
+        "the coordinator of a signature did not receive it",
+    ))?;
+    core.counters.add(held.record.scheme, how, signatures.len());
+    Ok(Signed {
+        signatures,
+        signers,
+    })
+}
+
+/// As many presignatures as there is to sign; empty for other schemes, and when there are not so many.
+fn take_ahead(
+    core: &Core,
+    membership: &Membership,
+    held: &HeldKey,
+    signers: &[String],
+    count: usize,
+) -> Result<Vec<Presignature>, Error> {
+    match &held.share {
+        Share::Frost(_) => Ok(Vec::new()),
+        Share::Ecdsa(_) => {
+            let binding = presignatures::binding(core, membership, &held.record, signers)?;
+            let pool = presignatures::pool_name(&held.record, signers);
+            let taken = core.presignatures.take(&pool, &binding, count);
+            Ok(taken.unwrap_or_default())
         }
     }
 }
@@ -124,6 +156,10 @@ pub async fn participate(core: Arc<Core>, opening: Opening, task: Sign) {
 }
 
 async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ended> {
+    // Spent by being named, whatever follows.
+    let ahead = core
+        .presignatures
+        .take_lent(&opening.from, &task.presignatures);
     let signers = opening.participants();
     let checked = async {
         let membership = core.membership()?;
@@ -132,7 +168,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
         let request = task.request.unwrap_or_default();
         let admitted = admit(core, &membership, &task.initiator, &request).await?;
         let held = &admitted.held;
-        if task.public_key_package_digest != held.package.public_key_package_digest()
+        if task.public_key_package_digest != held.share.public_key_package_digest()
             || opening.frame.key_epoch != held.record.epoch
         {
             return Err(Error::invalid(
@@ -150,6 +186,12 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
             return Err(Error::invalid(
                 "INVALID_OPENING",
                 "the opening contradicts itself",
+            ));
+        }
+        if ahead.len() != task.presignatures.len() {
+            return Err(Error::invalid(
+                "PRESIGNATURE_UNKNOWN",
+                "this party does not have these presignatures, or not any more",
             ));
         }
         // Only a coordinator that knows the key to be complete opens a session with it.
@@ -175,49 +217,218 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
         },
         opening.inbox,
     );
-    run_signing(core, &admitted, session, &participants, &coordinator, run).await?;
+    let part = Part {
+        admitted: &admitted,
+        session,
+        participants: &participants,
+        signers: &signers,
+        coordinator: &coordinator,
+    };
+    part.run(core, &membership, ahead, run).await?;
     Ok(())
 }
 
-/// The protocol itself, the same at every signer.
-async fn run_signing(
-    core: &Arc<Core>,
-    admitted: &Admitted,
+/// This party's part in a session, the same at every signer.
+struct Part<'a> {
+    admitted: &'a Admitted,
     session: SessionKey,
-    participants: &BTreeMap<Participant, String>,
-    coordinator: &str,
-    mut run: Session,
-) -> Result<arca_threshold::Signed, Ended> {
-    let coordinator = admitted
-        .held
-        .record
-        .index_of(coordinator)
-        .ok_or(Error::Bug("the coordinator is no signer"))?;
-    let params = SigningParams {
-        session: SessionId::new(session),
-        context: admitted.digest,
-        signers: participants.keys().copied().collect(),
-        coordinator,
-        messages: admitted
-            .intent
-            .signables()
-            .iter()
-            .map(|signable| Signable {
+    participants: &'a BTreeMap<Participant, String>,
+    /// Names, in the order of the key's parties.
+    signers: &'a [String],
+    coordinator: &'a str,
+}
+
+impl Part<'_> {
+    /// Signs. The signatures come out at the coordinator alone.
+    async fn run(
+        &self,
+        core: &Arc<Core>,
+        membership: &Membership,
+        ahead: Vec<Presignature>,
+        run: Session,
+    ) -> Result<Option<Vec<Signature>>, Ended> {
+        match &self.admitted.held.share {
+            Share::Frost(package) => self.frost(core, package, run).await,
+            Share::Ecdsa(package) if ahead.is_empty() => {
+                self.dkls(core, membership, package, run).await
+            }
+            Share::Ecdsa(package) => {
+                self.dkls_online(core, membership, package, ahead, run)
+                    .await
+            }
+        }
+    }
+
+    async fn frost(
+        &self,
+        core: &Core,
+        package: &Arc<KeyPackage>,
+        mut run: Session,
+    ) -> Result<Option<Vec<Signature>>, Ended> {
+        let signables = self.admitted.intent.signables();
+        let messages = signables.iter().map(|signable| {
+            let tweak = match signable.key {
+                SigningKey::Group => Tweak::None,
+                SigningKey::TaprootKeyPath => Tweak::TaprootKeyPath,
+                SigningKey::Derived { .. } => {
+                    return Err(Error::Bug("a FROST key has no keys below it"));
+                }
+            };
+            Ok(Signable {
                 message: signable.message.clone(),
-                tweak: if signable.taproot_key_path {
-                    Tweak::TaprootKeyPath
-                } else {
-                    Tweak::None
-                },
+                tweak,
             })
-            .collect(),
-    };
-    let mut rng = core
-        .randomness
-        .generator(&*core.platform)
-        .map_err(Error::from)?;
-    let start = sign(Arc::clone(&admitted.held.package), params, &mut rng);
-    run.run(start, &mut rng).await
+        });
+        let params = SigningParams {
+            session: SessionId::new(self.session),
+            context: self.admitted.digest,
+            signers: self.participants.keys().copied().collect(),
+            coordinator: self.coordinator()?,
+            messages: messages.collect::<Result<_, Error>>()?,
+        };
+        let mut rng = core
+            .randomness
+            .generator(&*core.platform)
+            .map_err(Error::from)?;
+        let start = sign(Arc::clone(package), params, &mut rng);
+        match run.run(start, rng, Lane::Here).await? {
+            arca_threshold::Signed::Released => Ok(None),
+            arca_threshold::Signed::Signatures(signatures) => Ok(Some(
+                signatures
+                    .iter()
+                    .zip(signables)
+                    .map(|(signature, signable)| Signature {
+                        signature: signature.to_vec(),
+                        input: signable.input,
+                        ..Signature::default()
+                    })
+                    .collect(),
+            )),
+        }
+    }
+
+    /// In one round.
+    async fn dkls_online(
+        &self,
+        core: &Arc<Core>,
+        membership: &Membership,
+        package: &Arc<ecdsa::KeyPackage>,
+        ahead: Vec<Presignature>,
+        mut run: Session,
+    ) -> Result<Option<Vec<Signature>>, Ended> {
+        let record = &self.admitted.held.record;
+        let start = presignatures::binding(core, membership, record, self.signers)
+            .and_then(|binding| Ok((binding, self.dkls_params()?)));
+        let (binding, params) = match start {
+            Ok(start) => start,
+            Err(error) => {
+                run.abort(&error);
+                return Err(error.into());
+            }
+        };
+        let rng = core
+            .randomness
+            .generator(&*core.platform)
+            .map_err(Error::from)?;
+        let start: Result<Transition<_>, _> =
+            ecdsa::sign_online(Arc::clone(package), &binding, ahead, params);
+        let signed = run.run_from(start, rng, Lane::Here).await?;
+        Ok(self.signatures(signed))
+    }
+
+    /// In three rounds.
+    async fn dkls(
+        &self,
+        core: &Arc<Core>,
+        membership: &Membership,
+        package: &Arc<ecdsa::KeyPackage>,
+        mut run: Session,
+    ) -> Result<Option<Vec<Signature>>, Ended> {
+        let record = &self.admitted.held.record;
+        let setups = presignatures::setups(core, membership, record, self.signers, SETUPS).await;
+        let start = setups.and_then(|setups| Ok((setups, self.dkls_params()?)));
+        let (setups, params) = match start {
+            Ok(start) => start,
+            Err(error) => {
+                run.abort(&error);
+                return Err(error.into());
+            }
+        };
+        let lane = if params.messages.len() <= COMPUTED_HERE {
+            Lane::Here
+        } else {
+            Lane::Apart
+        };
+        let mut rng = core
+            .randomness
+            .generator(&*core.platform)
+            .map_err(Error::from)?;
+        let (package, with) = (Arc::clone(package), setups.clone());
+        let (start, rng) = lane
+            .run(move || (ecdsa::sign(package, &with, params, &mut rng), rng))
+            .await?;
+        match run.run(start, rng, lane).await {
+            Ok(signed) => Ok(self.signatures(signed)),
+            Err(ended) => {
+                presignatures::clean_up(core, self.participants, &setups, &ended);
+                Err(ended)
+            }
+        }
+    }
+
+    /// What every signer has to see alike. Each key is derived here by the protocol's own code, and must be the one
+    /// that decoding the payload came to.
+    fn dkls_params(&self) -> Result<ecdsa::SigningParams, Error> {
+        let messages = self.admitted.intent.signables().iter().map(|signable| {
+            let SigningKey::Derived { path, public_key } = &signable.key else {
+                return Err(Error::Bug("an ECDSA signature is made under a derived key"));
+            };
+            let key = self.admitted.held.derive(path)?;
+            if key.public_key() != *public_key {
+                return Err(Error::Bug("two derivations of one key differ"));
+            }
+            let digest = signable
+                .message
+                .as_slice()
+                .try_into()
+                .map_err(|_| Error::Bug("ECDSA signs a digest of 32 bytes"))?;
+            Ok(ecdsa::Signable { digest, key })
+        });
+        Ok(ecdsa::SigningParams {
+            session: SessionId::new(self.session),
+            context: self.admitted.digest,
+            signers: self.participants.keys().copied().collect(),
+            coordinator: self.coordinator()?,
+            entropy: self.admitted.entropy,
+            messages: messages.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    fn signatures(&self, signed: ecdsa::Signed) -> Option<Vec<Signature>> {
+        let ecdsa::Signed::Signatures(signatures) = signed else {
+            return None;
+        };
+        let signables = self.admitted.intent.signables();
+        let signatures = signatures.iter().zip(signables);
+        let signatures = signatures.map(|(signature, signable)| Signature {
+            signature: [signature.r, signature.s].concat(),
+            input: signable.input,
+            recovery_id: u32::from(signature.recovery_id),
+            public_key: match &signable.key {
+                SigningKey::Derived { public_key, .. } => public_key.to_vec(),
+                SigningKey::Group | SigningKey::TaprootKeyPath => Vec::new(),
+            },
+        });
+        Some(signatures.collect())
+    }
+
+    fn coordinator(&self) -> Result<Participant, Error> {
+        self.admitted
+            .held
+            .record
+            .index_of(self.coordinator)
+            .ok_or(Error::Bug("the coordinator is no signer"))
+    }
 }
 
 /// Share index of each signer.

@@ -25,7 +25,9 @@ use crate::{
     error::Error,
     grpc::{self, Services},
     network::LINK_QUEUE,
+    pairs,
     platform::{BoxedStream, HostEndpoint, Platform},
+    presignatures, report,
 };
 
 /// Connections that may be in their handshake at a time.
@@ -34,7 +36,9 @@ const HALF_OPEN: usize = 256;
 const STREAMS: u32 = 256;
 /// Largest message of a caller or peer.
 const MAX_MESSAGE: usize = 1 << 20;
-/// HTTP/2 windows: a full round of the largest session fits.
+/// Largest frame between enclaves: a round of 64 ECDSA signatures without presignatures is some 2.6 MB.
+const MAX_FRAME: usize = 4 << 20;
+/// HTTP/2 windows.
 const WINDOW: u32 = 1 << 20;
 /// A connection whose other end does not answer pings this often and this fast is gone.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
@@ -58,6 +62,9 @@ pub async fn serve(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_links(Arc::clone(&core)));
+    tasks.spawn(pairs::keep(Arc::clone(&core)));
+    tasks.spawn(presignatures::keep_filled(Arc::clone(&core)));
+    tasks.spawn(report::keep(Arc::clone(&core)));
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let serving = router(&core)?.serve_with_incoming_shutdown(channels(&core), async {
         let _ = draining.await;
@@ -126,9 +133,7 @@ fn router(
         .add_service(
             PartyServiceServer::new(services.clone()).max_decoding_message_size(MAX_MESSAGE),
         )
-        .add_service(
-            PeerServiceServer::new(services.clone()).max_decoding_message_size(MAX_MESSAGE),
-        )
+        .add_service(PeerServiceServer::new(services.clone()).max_decoding_message_size(MAX_FRAME))
         .add_service(SigningServiceServer::new(services).max_decoding_message_size(MAX_MESSAGE))
         .add_service(reflection)
         .add_service(health))
@@ -227,7 +232,7 @@ async fn dial(core: &Arc<Core>, peer: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let (outgoing, frames) = mpsc::channel(LINK_QUEUE);
     let incoming = PeerServiceClient::new(transport)
-        .max_decoding_message_size(MAX_MESSAGE)
+        .max_decoding_message_size(MAX_FRAME)
         .exchange(ReceiverStream::new(frames))
         .await
         .map_err(|status| status.message().escape_default().to_string())?

@@ -7,13 +7,14 @@ use std::{
 };
 
 use arca_proto::v1::{AbortSession, Frame, OpenSession, RoundMessage, frame::Body};
-use arca_threshold::{Inbox, Outbox, Participant, Protocol, Transition};
-use rand_core::CryptoRngCore;
+use arca_threshold::{Inbox, Outbox, Participant, Protocol, Reject, Transition};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     error::Error,
+    lane::Lane,
     network::{Incoming, Network, Registration, SessionKey},
+    random::Generator,
 };
 
 /// A round that takes longer has lost somebody.
@@ -30,6 +31,8 @@ pub struct Ended {
     pub error: Error,
     /// The peers to leave out when it is tried again: silent, gone, refusing or cheating.
     pub without: Vec<String>,
+    /// The peer that ended it and the reason it gave, if one did.
+    pub ended_by: Option<(String, String)>,
 }
 
 impl From<Error> for Ended {
@@ -39,7 +42,11 @@ impl From<Error> for Ended {
             Error::Unavailable { parties, .. } => parties.clone(),
             Error::Reject { .. } | Error::Fault { .. } | Error::Bug(_) => Vec::new(),
         };
-        Self { error, without }
+        Self {
+            error,
+            without,
+            ended_by: None,
+        }
     }
 }
 
@@ -53,6 +60,7 @@ pub struct Session {
     participants: BTreeMap<Participant, String>,
     frames: Registration,
     deadline: Instant,
+    round_timeout: Duration,
     sent: u64,
     received: HashMap<String, u64>,
     /// Messages of the round after the one being collected.
@@ -91,11 +99,18 @@ impl Session {
             participants: roster.participants,
             frames,
             deadline: Instant::now() + roster.timeout.min(MAX_SESSION),
+            round_timeout: ROUND_TIMEOUT,
             sent: 0,
             received: HashMap::new(),
             ahead: BTreeMap::new(),
             stored: BTreeMap::new(),
         }
+    }
+
+    /// Gives each round more or less time than usual.
+    pub fn with_round_timeout(mut self, round_timeout: Duration) -> Self {
+        self.round_timeout = round_timeout;
+        self
     }
 
     /// Asks every other participant to join.
@@ -113,38 +128,53 @@ impl Session {
     ///
     /// # Errors
     /// [`Ended`] names whom to leave out next time.
-    pub async fn run<O>(
+    pub async fn run<O: Send + 'static>(
         &mut self,
         start: Result<(Protocol<O>, Outbox), arca_threshold::Error>,
-        rng: &mut (dyn CryptoRngCore + Send),
+        rng: Generator,
+        lane: Lane<'_>,
     ) -> Result<O, Ended> {
-        let outcome = self.run_rounds(start, rng).await;
+        let start = start.map(|(protocol, outbox)| Transition::Continue(protocol, outbox));
+        self.run_from(start, rng, lane).await
+    }
+
+    /// [`run`](Self::run) for a protocol that may have ended with its first messages.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn run_from<O: Send + 'static>(
+        &mut self,
+        start: Result<Transition<O>, arca_threshold::Error>,
+        rng: Generator,
+        lane: Lane<'_>,
+    ) -> Result<O, Ended> {
+        let outcome = self.run_rounds(start, rng, lane).await;
         if let Err(ended) = &outcome {
             self.abort(&ended.error);
         }
         outcome
     }
 
-    async fn run_rounds<O>(
+    async fn run_rounds<O: Send + 'static>(
         &mut self,
-        start: Result<(Protocol<O>, Outbox), arca_threshold::Error>,
-        rng: &mut (dyn CryptoRngCore + Send),
+        start: Result<Transition<O>, arca_threshold::Error>,
+        mut rng: Generator,
+        lane: Lane<'_>,
     ) -> Result<O, Ended> {
-        let (mut protocol, outbox) = start.map_err(|error| self.threshold_error(&error))?;
-        self.send_round(protocol.round(), outbox)?;
+        let mut step = start;
+        let mut round = 0_u32;
         loop {
-            let round = protocol.round();
-            let inbox = self.collect(round, protocol.inbox()).await?;
-            match protocol
-                .advance(inbox, rng)
-                .map_err(|error| self.threshold_error(&error))?
-            {
-                Transition::Continue(next, outbox) => {
-                    self.send_round(next.round(), outbox)?;
-                    protocol = next;
+            round = round.saturating_add(1);
+            match step.map_err(|error| self.threshold_error(&error))? {
+                Transition::Continue(protocol, outbox) => {
+                    self.send_round(round, outbox)?;
+                    let inbox = self.collect(round, protocol.inbox()).await?;
+                    (step, rng) = lane
+                        .run(move || (protocol.advance(inbox, &mut rng), rng))
+                        .await?;
                 }
                 Transition::Done(output, outbox) => {
-                    self.send_round(round.saturating_add(1), outbox)?;
+                    self.send_round(round, outbox)?;
                     return Ok(output);
                 }
             }
@@ -206,7 +236,7 @@ impl Session {
 
     /// Waits until every participant has sent its message of this round. One round may run ahead.
     async fn collect(&mut self, round: u32, mut inbox: Inbox) -> Result<Inbox, Ended> {
-        let until = self.deadline.min(Instant::now() + ROUND_TIMEOUT);
+        let until = self.deadline.min(Instant::now() + self.round_timeout);
         for (sender, body) in std::mem::take(&mut self.ahead) {
             self.insert(&mut inbox, sender, body)?;
         }
@@ -384,6 +414,14 @@ impl Session {
                     culprits,
                 }
             }
+            // What was made ahead is of no use any more; without it, or with what is made anew, it works.
+            arca_threshold::Error::Reject(
+                Reject::SetupPoisoned | Reject::PairSetup | Reject::Presignature,
+            ) => Error::Unavailable {
+                reason: "PAIR_SETUP_SPOILED",
+                message: error.to_string(),
+                parties: Vec::new(),
+            },
             arca_threshold::Error::Reject { .. } => {
                 Error::invalid("PROTOCOL_REFUSED", error.to_string())
             }
@@ -401,26 +439,32 @@ fn peer_ended(peer: String, abort: &AbortSession) -> Ended {
         printable(&abort.reason, 64),
         printable(&abort.message, 300)
     );
-    if matches!(
-        abort.reason.as_str(),
-        "PEER_NOT_CONNECTED" | "PEER_TIMEOUT" | "PEER_SLOW"
-    ) {
-        return Ended {
-            error: Error::Unavailable {
-                reason: "PEER_LOST_ANOTHER",
-                message,
-                parties: Vec::new(),
-            },
-            without: Vec::new(),
-        };
-    }
-    Ended {
-        error: Error::Abort {
-            reason: "PEER_ABORTED".to_owned(),
-            message,
-            culprits: Vec::new(),
+    let ended_by = Some((peer.clone(), printable(&abort.reason, 64)));
+    let unavailable = |reason| Ended {
+        error: Error::Unavailable {
+            reason,
+            message: message.clone(),
+            parties: Vec::new(),
         },
-        without: vec![peer],
+        without: Vec::new(),
+        ended_by: ended_by.clone(),
+    };
+    match abort.reason.as_str() {
+        "PEER_NOT_CONNECTED" | "PEER_TIMEOUT" | "PEER_SLOW" => unavailable("PEER_LOST_ANOTHER"),
+        // It lacks what was made ahead, and would sign without.
+        "PRESIGNATURE_UNKNOWN"
+        | "PAIR_SETUP_MISSING"
+        | "PAIR_SETUP_SPOILED"
+        | "PAIR_SETUP_UNDER_WAY" => unavailable("PEER_NOT_READY"),
+        _ => Ended {
+            error: Error::Abort {
+                reason: "PEER_ABORTED".to_owned(),
+                message,
+                culprits: Vec::new(),
+            },
+            without: vec![peer],
+            ended_by,
+        },
     }
 }
 

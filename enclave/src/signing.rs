@@ -18,8 +18,10 @@ use crate::{
     admission::{Admitted, admit},
     core::{Core, Membership},
     error::Error,
+    key::Share,
     names,
     operations::other_body,
+    presignatures,
     quorum::{self, Signed},
     stripes::Stripes,
     tags,
@@ -77,7 +79,9 @@ pub async fn create(
     let _one_at_a_time = core.requests.creating.lock(&name).await;
 
     if let Some(known) = find(core, &membership, &name).await? {
-        let same = known.request.key == request.key && known.request.payload == request.payload;
+        let same = known.request.key == request.key
+            && known.request.payload == request.payload
+            && known.request.derivation_path == request.derivation_path;
         return if same {
             Ok(resume(core, known))
         } else {
@@ -118,6 +122,7 @@ pub async fn create(
             initiator: initiator.to_owned(),
             summary: admitted.intent.summary().to_owned(),
             coordinator: membership.party.clone(),
+            derivation_path: request.derivation_path,
             ..SigningRequest::default()
         },
         authorization: request.authorization,
@@ -194,6 +199,7 @@ impl Stored {
             payload: self.request.payload.clone(),
             expire_time: self.request.expire_time,
             authorization: self.authorization.clone(),
+            derivation_path: self.request.derivation_path.clone(),
         }
     }
 }
@@ -413,11 +419,13 @@ fn choose(
 ) -> Option<Vec<String>> {
     let record = &admitted.held.record;
     let links = core.network.links();
+    let is_ecdsa = matches!(admitted.held.share, Share::Ecdsa(_));
     let mut candidates: Vec<&String> = record
         .parties
         .iter()
         .filter(|party| links.contains_key(*party))
         .filter(|party| !refused.contains(*party) && !slow.contains(*party))
+        .filter(|party| !is_ecdsa || !core.pairs.is_quarantined(party))
         .collect();
     let needed = usize::from(record.threshold).checked_sub(1)?;
     if candidates.len() < needed {
@@ -426,16 +434,25 @@ fn choose(
     let turn = admitted.digest.first().map_or(0, |byte| usize::from(*byte));
     let count = candidates.len().max(1);
     candidates.rotate_left(turn % count);
+    let with = |others: &[&String]| -> Vec<String> {
+        let signs = |party: &&String| **party == membership.party || others.contains(party);
+        record.parties.iter().filter(signs).cloned().collect()
+    };
+    // Those with whom there are presignatures go before those whose turn it is.
+    let to_sign = admitted.intent.signables().len();
+    let turns = (0..candidates.len()).map(|turn| {
+        let mut others = candidates.clone();
+        others.rotate_left(turn);
+        others.truncate(needed);
+        with(&others)
+    });
+    let ahead = turns.into_iter().find(|signers| {
+        core.presignatures
+            .level(&presignatures::pool_name(record, signers))
+            >= to_sign
+    });
     candidates.truncate(needed);
-    let chosen: BTreeSet<&String> = candidates.into_iter().chain([&membership.party]).collect();
-    Some(
-        record
-            .parties
-            .iter()
-            .filter(|party| chosen.contains(party))
-            .cloned()
-            .collect(),
-    )
+    Some(ahead.unwrap_or_else(|| with(&candidates)))
 }
 
 fn expired(last: Option<&Error>) -> Error {

@@ -132,6 +132,11 @@ impl SealedState {
         Ok(())
     }
 
+    /// The host that holds the blobs.
+    pub fn storage(&self) -> &HostStorage {
+        &self.storage
+    }
+
     /// Names of the objects with a prefix, as the host tells them: some may be missing.
     ///
     /// # Errors

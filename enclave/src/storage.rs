@@ -1,9 +1,11 @@
-//! The host's blob storage, as the enclave reaches it: three calls, and no trust in any answer.
+//! The host's blob storage, as the enclave reaches it: three calls, and no trust in any answer. And where numbers
+//! go that the host shows.
 
 use std::{sync::Arc, time::Duration};
 
 use arca_proto::v1::{
-    GetBlobRequest, ListBlobsRequest, PutBlobRequest, storage_service_client::StorageServiceClient,
+    GetBlobRequest, ListBlobsRequest, PutBlobRequest, ReportMetricsRequest,
+    metrics_service_client::MetricsServiceClient, storage_service_client::StorageServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use tonic::{
@@ -24,7 +26,7 @@ const MAX_MESSAGE: usize = (1 << 20) + (1 << 12);
 
 /// A connection to the host's `StorageService` that makes itself anew when it breaks.
 #[derive(Clone)]
-pub struct HostStorage(StorageServiceClient<Channel>);
+pub struct HostStorage(StorageServiceClient<Channel>, MetricsServiceClient<Channel>);
 
 impl HostStorage {
     /// Connects at the first call.
@@ -42,11 +44,23 @@ impl HostStorage {
             .timeout(DEADLINE)
             .connect_timeout(DEADLINE)
             .connect_with_connector_lazy(connector);
-        Self(
-            StorageServiceClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        )
+        let metrics = MetricsServiceClient::new(channel.clone());
+        let storage = StorageServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        Self(storage, metrics)
+    }
+
+    /// Hands numbers to the host, to show.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] when it does not take them.
+    pub async fn report(&self, request: ReportMetricsRequest) -> Result<(), Error> {
+        let mut metrics = self.1.clone();
+        match metrics.report_metrics(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(fault("show", "metrics", &status)),
+        }
     }
 
     /// Stores a blob; durable, as far as the host tells the truth, when this returns.

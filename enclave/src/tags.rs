@@ -16,3 +16,9 @@ pub const KEY_REQUEST_ID: &str = "arca/v1/key-request-id";
 pub const KEY_REQUEST_BODY: &str = "arca/v1/key-request-body";
 /// First bytes of every sealed blob; the last one is the format's version.
 pub const SEALED_BLOB_MAGIC: &[u8; 8] = b"arcaSB\x00\x01";
+/// SHA-256: what two enclaves that make a pairwise setup agree on.
+pub const PAIR_SETUP: &str = "arca/v1/pair-setup";
+/// SHA-256: what presignatures live and die with.
+pub const PRESIGNATURE_BINDING: &str = "arca/v1/presignature-binding";
+/// SHA-256: the entropy by which a request shifts the nonces of its signatures.
+pub const SIGNING_ENTROPY: &str = "arca/v1/signing-entropy";

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     keygen,
     network::{LINK_QUEUE, LinkInfo, Opening},
-    quorum,
+    pairs, presignatures, quorum,
     session::PEER_PROTOCOL,
 };
 
@@ -91,6 +91,12 @@ fn join(core: &Arc<Core>, opening: Opening) {
         }
         Some(Task::Sign(task)) => {
             tokio::spawn(quorum::participate(core, opening, task));
+        }
+        Some(Task::MakePairSetup(_)) => {
+            tokio::spawn(pairs::participate(core, opening));
+        }
+        Some(Task::Presign(task)) => {
+            tokio::spawn(presignatures::participate(core, opening, task));
         }
         None => {
             opening.refuse(&core.network, &Error::invalid("INVALID_OPENING", "no task"));
