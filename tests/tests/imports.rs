@@ -23,14 +23,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("arca-channel", &["arca-attestation", "arca-proto"]),
     // Moves bytes it cannot read, so it links nothing that could.
     ("arca-host", &["arca-proto"]),
-    // Verifies and asks; never holds a share.
+    // Verifies and asks. It measures protocols with keys that end with the process; it never holds a share of
+    // a cluster's key.
     (
         "arca-client",
         &[
             "arca-attestation",
             "arca-audit",
             "arca-channel",
+            "arca-policy",
             "arca-proto",
+            "arca-threshold",
         ],
     ),
     // Knows the Platform it runs on as a trait, and no platform.

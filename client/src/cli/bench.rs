@@ -2,6 +2,7 @@
 
 mod cpu;
 mod load;
+mod threshold;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use load::{Measured, Operation, Plan};
 
 #[derive(clap::Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  arca bench\n  arca bench --seconds 10 --concurrency 1,16,64 --output json\n  \
                   arca bench --use-profile --bip340-key raw-btc --ed25519-key raw-sol\n\n\
                   Measures, through one attested connection to one party: (a) an empty call, (b) the same through a \
@@ -25,6 +27,8 @@ use load::{Measured, Operation, Plan};
                   those that this client sees; processor time is that of all hosts, enclaves and this client."
 )]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    alone: Option<Alone>,
     /// Seconds measured for each row
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -46,6 +50,13 @@ pub(crate) struct Arguments {
     /// With --use-profile: connect to this party [default: the first that can be used]
     #[arg(long, requires = "use_profile")]
     party: Option<String>,
+}
+
+/// What is measured without a cluster.
+#[derive(clap::Subcommand)]
+enum Alone {
+    /// Measure the threshold protocols alone: one thread, no network
+    Threshold(threshold::Arguments),
 }
 
 /// Everything measured, and on what.
@@ -75,6 +86,9 @@ struct Ratio {
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("warning: this is a debug build; measure with `cargo build --release`");
+    }
+    if let Some(Alone::Threshold(arguments)) = arguments.alone {
+        return threshold::run(context, arguments).await;
     }
     if arguments.use_profile {
         let client = context.client(arguments.party.as_deref()).await?;
