@@ -5,7 +5,9 @@ use std::fmt;
 use bitcoin::hex::DisplayHex;
 
 use crate::canonical::Encoder;
-use crate::{BitcoinSpend, KeyFacts, PublicKey, Rejection, SolanaMessage, derive, tags};
+use crate::{
+    BitcoinSpend, EthereumTransaction, KeyFacts, PublicKey, Rejection, SolanaMessage, derive, tags,
+};
 
 /// A decoded payload: what it does, and the exact messages that signing it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Action {
     Bitcoin(BitcoinSpend),
     /// A Solana message that the key is a required signer of.
     Solana(SolanaMessage),
+    /// An Ethereum transaction that the key's account sends.
+    Ethereum(EthereumTransaction),
     /// 32 bytes of which nothing is known.
     Digest([u8; 32]),
 }
@@ -93,7 +97,7 @@ impl Intent {
     }
 
     /// What the payload does, in words: a few lines of printable ASCII. Amounts are decimal numbers of base
-    /// units (satoshi, lamport). The same at every party.
+    /// units (satoshi, lamport, wei). The same at every party.
     pub fn summary(&self) -> &str {
         &self.summary
     }
@@ -117,6 +121,7 @@ impl fmt::Display for Action {
         match self {
             Action::Bitcoin(spend) => spend.fmt(f),
             Action::Solana(message) => message.fmt(f),
+            Action::Ethereum(transaction) => transaction.fmt(f),
             Action::Digest(digest) => {
                 write!(f, "Raw digest {}: its meaning is unknown", digest.as_hex())
             }
@@ -140,6 +145,7 @@ fn digest(key: &KeyFacts, action: &Action, signables: &[Signable]) -> [u8; 32] {
     let encoder = match action {
         Action::Bitcoin(spend) => spend.encode(encoder.bytes(b"bitcoin")),
         Action::Solana(message) => message.encode(encoder.bytes(b"solana")),
+        Action::Ethereum(transaction) => transaction.encode(encoder.bytes(b"ethereum")),
         Action::Digest(digest) => encoder.bytes(b"digest").bytes(digest),
     };
     encoder

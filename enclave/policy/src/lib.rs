@@ -25,7 +25,10 @@ mod rejection;
 mod solana;
 mod tags;
 
-pub use ethereum::{ethereum_address, ethereum_checksum};
+pub use ethereum::{
+    EthereumAccess, EthereumKind, EthereumTransaction, MAX_ACCESS_LIST_ADDRESSES,
+    MAX_ACCESS_LIST_KEYS, MAX_BLOBS, MAX_ETHEREUM_BYTES, U256, ethereum_address, ethereum_checksum,
+};
 pub use intent::{Action, Intent, Signable, SigningKey};
 pub use key::{KeyFacts, MAX_PATH_STEPS, PublicKey, Scheme, derive, p2wpkh_script};
 pub use psbt::{
@@ -46,7 +49,8 @@ pub enum Payload {
     SolanaMessage(Vec<u8>),
     /// 32 bytes that are signed as they are.
     Digest([u8; 32]),
-    /// An unsigned Ethereum transaction, exactly the bytes whose Keccak-256 hash is signed.
+    /// An unsigned Ethereum transaction, exactly the bytes whose Keccak-256 hash is signed: legacy with a chain id
+    /// (EIP-155), EIP-2930, EIP-1559 or EIP-4844. At most [`MAX_ETHEREUM_BYTES`].
     EthereumTransaction(Vec<u8>),
 }
 
@@ -88,9 +92,20 @@ pub fn decode(payload: &Payload, key: &KeyFacts, path: &[u32]) -> Result<Intent,
             Ok(Intent::new(key, Action::Solana(message), vec![signable]))
         }
         (Payload::SolanaMessage(_), _) => Err(mismatch("a Solana message", "Ed25519", key)),
-        (Payload::EthereumTransaction(_), PublicKey::EcdsaSecp256k1 { .. }) => Err(
-            Rejection::malformed("ethereum_transaction", "is not decoded yet"),
-        ),
+        (Payload::EthereumTransaction(bytes), public_key @ PublicKey::EcdsaSecp256k1 { .. }) => {
+            let child = derive(public_key, path)?;
+            let transaction = ethereum::decode(bytes, ethereum_address(&child)?)?;
+            let signable = Signable {
+                message: ethereum::keccak256(bytes).to_vec(),
+                key: SigningKey::Derived {
+                    path: path.to_vec(),
+                    public_key: child,
+                },
+                input: 0,
+            };
+            let action = Action::Ethereum(transaction);
+            Ok(Intent::new(key, action, vec![signable]))
+        }
         (Payload::EthereumTransaction(_), _) => {
             Err(mismatch("an Ethereum transaction", "ECDSA secp256k1", key))
         }

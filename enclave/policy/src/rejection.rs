@@ -51,6 +51,27 @@ pub enum Rejection {
         /// What is wrong.
         detail: &'static str,
     },
+    /// A field is well-formed, and holds what is not signed.
+    #[error("{field}: {detail}")]
+    FieldRefused {
+        /// Which.
+        field: String,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// An Ethereum transaction of a type that is not understood.
+    #[error(
+        "ethereum_transaction: type {actual:#04x} is refused; legacy, 0x01, 0x02 and 0x03 are signed"
+    )]
+    TransactionType {
+        /// The first byte.
+        actual: u8,
+    },
+    /// A legacy Ethereum transaction that any chain would take.
+    #[error(
+        "ethereum_transaction: names no chain and would be valid on every one; add chain_id, 0, 0 (EIP-155)"
+    )]
+    NoChainId,
     /// A PSBT input lacks the output it spends, without which amounts and signature hashes are unknown.
     #[error("psbt.inputs[{input}]: neither witness_utxo nor non_witness_utxo tells what it spends")]
     MissingUtxo {
@@ -126,6 +147,9 @@ impl Rejection {
             Rejection::InvalidKey => "INVALID_KEY",
             Rejection::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Rejection::Malformed { .. } => "PAYLOAD_MALFORMED",
+            Rejection::FieldRefused { .. } => "FIELD_REFUSED",
+            Rejection::TransactionType { .. } => "ETHEREUM_TRANSACTION_TYPE",
+            Rejection::NoChainId => "ETHEREUM_NO_CHAIN_ID",
             Rejection::MissingUtxo { .. } => "PSBT_MISSING_UTXO",
             Rejection::InputMismatch { .. } => "PSBT_INPUT_MISMATCH",
             Rejection::SighashType { .. } => "PSBT_SIGHASH_TYPE",
