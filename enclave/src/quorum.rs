@@ -20,10 +20,12 @@ use crate::{
     key::{HeldKey, Share},
     keygen,
     lane::Lane,
+    names,
     network::{Opening, SessionKey},
     presignatures,
     report::How,
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
+    tags,
 };
 
 /// How long a signing session may take.
@@ -318,7 +320,7 @@ impl Part<'_> {
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;
         let start = presignatures::binding(core, membership, record, self.signers)
-            .and_then(|binding| Ok((binding, self.dkls_params()?)));
+            .and_then(|binding| Ok((binding, self.dkls_params(&binding)?)));
         let (binding, params) = match start {
             Ok(start) => start,
             Err(error) => {
@@ -345,9 +347,13 @@ impl Part<'_> {
         mut run: Session,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;
-        let setups = presignatures::setups(core, membership, record, self.signers, SETUPS).await;
-        let start = setups.and_then(|setups| Ok((setups, self.dkls_params()?)));
-        let (setups, params) = match start {
+        let start = async {
+            let setups =
+                presignatures::setups(core, membership, record, self.signers, SETUPS).await?;
+            let binding = presignatures::binding(core, membership, record, self.signers)?;
+            Ok::<_, Error>((setups, self.dkls_params(&binding)?))
+        };
+        let (setups, params) = match start.await {
             Ok(start) => start,
             Err(error) => {
                 run.abort(&error);
@@ -377,8 +383,8 @@ impl Part<'_> {
     }
 
     /// What every signer has to see alike. Each key is derived here by the protocol's own code, and must be the one
-    /// that decoding the payload came to.
-    fn dkls_params(&self) -> Result<ecdsa::SigningParams, Error> {
+    /// that decoding the payload came to. `binding`: the key's epoch and the signers' instances.
+    fn dkls_params(&self, binding: &[u8; 32]) -> Result<ecdsa::SigningParams, Error> {
         let messages = self.admitted.intent.signables().iter().map(|signable| {
             let SigningKey::Derived { path, public_key } = &signable.key else {
                 return Err(Error::Bug("an ECDSA signature is made under a derived key"));
@@ -396,7 +402,7 @@ impl Part<'_> {
         });
         Ok(ecdsa::SigningParams {
             session: SessionId::new(self.session),
-            context: self.admitted.digest,
+            context: names::tagged_digest(tags::SIGNING_CONTEXT, &[&self.admitted.digest, binding]),
             signers: self.participants.keys().copied().collect(),
             coordinator: self.coordinator()?,
             entropy: self.admitted.entropy,

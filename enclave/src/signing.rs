@@ -37,10 +37,57 @@ const ATTEMPTS: u32 = 16;
 const GATHER: Duration = Duration::from_secs(5);
 /// How long to wait, at most, before trying again when no peer came or went.
 const RETRY: Duration = Duration::from_secs(1);
+/// A request that has not ended by then is stored as it stands. One that ends sooner is stored once, with its end.
+const STORED_AFTER: Duration = Duration::from_millis(250);
+
+/// A request and whether a restart would find it.
+#[derive(Clone)]
+pub struct Progress {
+    /// As it stands.
+    pub request: SigningRequest,
+    stage: Stage,
+}
+
+#[derive(Clone)]
+enum Stage {
+    /// Whoever created it waits.
+    Unstored,
+    /// What is stored may be an earlier state.
+    Stored,
+    /// It could not be stored, and will be forgotten.
+    Lost {
+        reason: &'static str,
+        message: String,
+    },
+}
+
+impl Progress {
+    fn is_stored(&self) -> bool {
+        matches!(self.stage, Stage::Stored)
+    }
+}
+
+impl Stage {
+    fn after(saved: Result<(), Error>) -> Self {
+        match saved {
+            Ok(()) => Self::Stored,
+            Err(error) => Self::Lost {
+                reason: match error {
+                    Error::Fault { reason, .. } => reason,
+                    Error::Abort { .. }
+                    | Error::Reject { .. }
+                    | Error::Unavailable { .. }
+                    | Error::Bug(_) => "NOT_STORED",
+                },
+                message: error.to_string(),
+            },
+        }
+    }
+}
 
 /// The requests that this coordinator is working on.
 pub struct Requests {
-    open: Mutex<HashMap<String, watch::Receiver<SigningRequest>>>,
+    open: Mutex<HashMap<String, watch::Receiver<Progress>>>,
     places: Semaphore,
     creating: Stripes,
 }
@@ -55,7 +102,9 @@ impl Default for Requests {
     }
 }
 
-/// Admits a request, stores it, and starts on it; or finds the one made before under the same id.
+/// Admits a request, starts on it, and stores it; or finds the one made before under the same id.
+///
+/// Returns when it is stored: with its end, if that comes at once.
 ///
 /// # Errors
 /// [`Error::Reject`] when it is refused, and then nothing is stored; [`Error::Unavailable`] when too few parties
@@ -66,7 +115,7 @@ pub async fn create(
     request: CreateSigningRequestRequest,
 ) -> Result<SigningRequest, Error> {
     let membership = core.membership()?;
-    let admitted = admit(core, &membership, initiator, &request).await?;
+    names::check_request_id(&request.request_id)?;
     let id = names::derived_id(
         tags::SIGNING_REQUEST_ID,
         &[
@@ -76,17 +125,22 @@ pub async fn create(
         ],
     );
     let name = format!("{}{id}", names::SIGNING_REQUESTS);
-    let _one_at_a_time = core.requests.creating.lock(&name).await;
-
-    if let Some(known) = find(core, &membership, &name).await? {
+    let one_at_a_time = core.requests.creating.lock(&name).await;
+    let (known, admitted) = tokio::join!(
+        find(core, &membership, &name),
+        admit(core, &membership, initiator, &request)
+    );
+    let admitted = admitted?;
+    if let Some(known) = known? {
         let same = known.request.key == request.key
             && known.request.payload == request.payload
             && known.request.derivation_path == request.derivation_path;
-        return if same {
-            Ok(resume(core, known))
-        } else {
-            Err(other_body())
-        };
+        if !same {
+            return Err(other_body());
+        }
+        let known = resume(core, known);
+        drop(one_at_a_time);
+        return known.stored().await;
     }
     if core.requests.open().len() >= OPEN {
         return Err(Error::reject(
@@ -109,7 +163,7 @@ pub async fn create(
         .wait_for(&others, usize::from(record.threshold) - 1, GATHER)
         .await?;
 
-    let stored = Stored {
+    let request = Stored {
         request: SigningRequest {
             name,
             request_id: request.request_id,
@@ -127,8 +181,9 @@ pub async fn create(
         },
         authorization: request.authorization,
     };
-    store(core, &membership, &stored).await?;
-    Ok(start(core, stored, Some(admitted)))
+    let started = start(core, request, Stage::Unstored, Some(admitted));
+    drop(one_at_a_time);
+    started.stored().await
 }
 
 /// A request as it stands. One that a restart interrupted is taken up again.
@@ -139,7 +194,7 @@ pub async fn get(core: &Arc<Core>, name: &str) -> Result<SigningRequest, Error> 
     names::signing_request_id(name)?;
     let membership = core.membership()?;
     match find(core, &membership, name).await? {
-        Some(known) => Ok(resume(core, known)),
+        Some(known) => Ok(resume(core, known).request()),
         None => Err(Error::not_found(
             "SIGNING_REQUEST_NOT_FOUND",
             format!(
@@ -157,7 +212,7 @@ pub async fn get(core: &Arc<Core>, name: &str) -> Result<SigningRequest, Error> 
 pub async fn watch(
     core: &Arc<Core>,
     name: &str,
-) -> Result<(SigningRequest, Option<watch::Receiver<SigningRequest>>), Error> {
+) -> Result<(SigningRequest, Option<watch::Receiver<Progress>>), Error> {
     let current = get(core, name).await?;
     Ok((current, core.requests.open().get(name).cloned()))
 }
@@ -207,7 +262,7 @@ impl Stored {
 async fn find(core: &Core, membership: &Membership, name: &str) -> Result<Option<Stored>, Error> {
     if let Some(open) = core.requests.open().get(name) {
         return Ok(Some(Stored {
-            request: open.borrow().clone(),
+            request: open.borrow().request.clone(),
             authorization: Vec::new(),
         }));
     }
@@ -247,23 +302,59 @@ async fn store(core: &Core, membership: &Membership, stored: &Stored) -> Result<
         .await
 }
 
-/// Goes on with a request that nobody is working on.
-fn resume(core: &Arc<Core>, stored: Stored) -> SigningRequest {
-    if has_ended(&stored.request) {
-        return stored.request;
+/// A request that was found, or is being worked on.
+enum Found {
+    Ended(Box<SigningRequest>),
+    Running(watch::Receiver<Progress>),
+}
+
+impl Found {
+    fn request(self) -> SigningRequest {
+        match self {
+            Self::Ended(request) => *request,
+            Self::Running(progress) => progress.borrow().request.clone(),
+        }
     }
-    start(core, stored, None)
+
+    /// Waits until a restart would find it.
+    async fn stored(self) -> Result<SigningRequest, Error> {
+        let mut progress = match self {
+            Self::Ended(request) => return Ok(*request),
+            Self::Running(progress) => progress,
+        };
+        let settled = progress.wait_for(|progress| !matches!(progress.stage, Stage::Unstored));
+        let settled = settled
+            .await
+            .map_err(|_| Error::Bug("a signing request was let go of before it was stored"))?;
+        match &settled.stage {
+            Stage::Unstored | Stage::Stored => Ok(settled.request.clone()),
+            Stage::Lost { reason, message } => Err(Error::Fault {
+                reason,
+                message: message.clone(),
+            }),
+        }
+    }
+}
+
+/// Goes on with a request that nobody is working on.
+fn resume(core: &Arc<Core>, stored: Stored) -> Found {
+    if has_ended(&stored.request) {
+        return Found::Ended(Box::new(stored.request));
+    }
+    start(core, stored, Stage::Stored, None)
 }
 
 /// Starts a worker for a request, unless there is one. `admitted` is what admission found a moment ago.
-fn start(core: &Arc<Core>, stored: Stored, admitted: Option<Admitted>) -> SigningRequest {
-    let request = stored.request.clone();
+fn start(core: &Arc<Core>, stored: Stored, stage: Stage, admitted: Option<Admitted>) -> Found {
     let mut open = core.requests.open();
-    if let Some(running) = open.get(&request.name) {
-        return running.borrow().clone();
+    if let Some(running) = open.get(&stored.request.name) {
+        return Found::Running(running.clone());
     }
-    let (progress, receiver) = watch::channel(request.clone());
-    open.insert(request.name.clone(), receiver);
+    let (progress, receiver) = watch::channel(Progress {
+        request: stored.request.clone(),
+        stage,
+    });
+    open.insert(stored.request.name.clone(), receiver.clone());
     drop(open);
     let core = Arc::clone(core);
     tokio::spawn(async move {
@@ -274,7 +365,7 @@ fn start(core: &Arc<Core>, stored: Stored, admitted: Option<Admitted>) -> Signin
         };
         work(&core, stored, admitted, &progress).await;
     });
-    request
+    Found::Running(receiver)
 }
 
 /// Takes a request off the list of open ones when its worker ends, however it ends.
@@ -294,9 +385,9 @@ async fn work(
     core: &Arc<Core>,
     mut stored: Stored,
     admitted: Option<Admitted>,
-    progress: &watch::Sender<SigningRequest>,
+    progress: &watch::Sender<Progress>,
 ) {
-    let outcome = async {
+    let signing = async {
         // Whoever had to wait for a place is admitted again when it has one.
         let places = &core.requests.places;
         let (_place, admitted) = match places.try_acquire() {
@@ -306,12 +397,31 @@ async fn work(
                 (place.map_err(|_| Error::Bug("no more places"))?, None)
             }
         };
-        stored.request.state = State::Signing.into();
-        stored.request.revision += 1;
-        progress.send_replace(stored.request.clone());
+        progress.send_modify(|progress| {
+            progress.request.state = State::Signing.into();
+            progress.request.revision += 1;
+        });
         attempt_until_done(core, &stored, admitted).await
-    }
-    .await;
+    };
+    let outcome = {
+        tokio::pin!(signing);
+        let limit = if progress.borrow().is_stored() {
+            Duration::MAX
+        } else {
+            STORED_AFTER
+        };
+        match tokio::time::timeout(limit, &mut signing).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let storing = async {
+                    let saved = save(core, &stored).await;
+                    progress.send_modify(|progress| progress.stage = Stage::after(saved));
+                };
+                tokio::join!(signing, storing).0
+            }
+        }
+    };
+    stored.request.revision = progress.borrow().request.revision + 1;
     match outcome {
         Ok(signed) => {
             stored.request.state = State::Signed.into();
@@ -330,21 +440,29 @@ async fn work(
             tracing::warn!(request = stored.request.name, %error, "a signing request failed");
         }
     }
-    stored.request.revision += 1;
-    let saved = match core.membership() {
-        Ok(membership) => store(core, &membership, &stored).await,
-        Err(error) => Err(error),
-    };
+    let saved = save(core, &stored).await;
+    let mut stage = Stage::Stored;
     if let Err(error) = saved {
-        // Nothing is shown that a restart would take back: the request stays QUEUED on the host, and whoever
-        // asks for it next sets it going again.
+        // Nothing is shown that a restart would take back. A request that the host has stays QUEUED there, and
+        // whoever asks for it next sets it going again.
         tracing::error!(request = stored.request.name, %error, "the outcome could not be stored");
         stored.request.state = State::Queued.into();
         stored.request.signatures.clear();
         stored.request.signers.clear();
         stored.request.failure = Some(failure(&error));
+        if !progress.borrow().is_stored() {
+            stage = Stage::after(Err(error));
+        }
     }
-    progress.send_replace(stored.request);
+    progress.send_replace(Progress {
+        request: stored.request,
+        stage,
+    });
+}
+
+async fn save(core: &Core, stored: &Stored) -> Result<(), Error> {
+    let membership = core.membership()?;
+    store(core, &membership, stored).await
 }
 
 /// Tries until there is a signature or nobody is left to try with. Every attempt but the first, which follows
@@ -473,7 +591,7 @@ fn failure(error: &Error) -> Failure {
 }
 
 impl Requests {
-    fn open(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<SigningRequest>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Progress>>> {
         self.open
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())

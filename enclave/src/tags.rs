@@ -22,3 +22,5 @@ pub const PAIR_SETUP: &str = "arca/v1/pair-setup";
 pub const PRESIGNATURE_BINDING: &str = "arca/v1/presignature-binding";
 /// SHA-256: the entropy by which a request shifts the nonces of its signatures.
 pub const SIGNING_ENTROPY: &str = "arca/v1/signing-entropy";
+/// SHA-256: what the signers of an ECDSA signature agree on, the request and their instances.
+pub const SIGNING_CONTEXT: &str = "arca/v1/signing-context";

@@ -66,7 +66,9 @@ impl SigningService for Services {
         let request = request.into_inner();
         let (current, running) = signing::watch(&self.0, &request.name).await?;
         let updates = match running {
-            Some(running) => WatchStream::new(running).left_stream(),
+            Some(running) => WatchStream::new(running)
+                .map(|progress| progress.request)
+                .left_stream(),
             None => stream::once(future::ready(current)).right_stream(),
         };
         let after = request.after_revision;
