@@ -94,18 +94,11 @@ impl fmt::Display for Scheme {
 /// [`Rejection::SchemeMismatch`]: the key is none for ECDSA, and has no compressed point.
 pub fn derive(key: &PublicKey, path: &[u32]) -> Result<[u8; 33], Rejection> {
     check_path(key, path)?;
-    match key {
-        PublicKey::EcdsaSecp256k1 { key, chain_code } => Ok(Root::new(key, chain_code)?
-            .child(path)
-            .ok_or(Rejection::InvalidKey)?
-            .serialize()),
-        PublicKey::EcdsaP256 { key, .. } => Ok(*key),
-        PublicKey::Bip340(_) | PublicKey::Ed25519(_) => Err(Rejection::SchemeMismatch {
-            payload: "what needs a compressed point",
-            expected: "ECDSA",
-            actual: key.scheme(),
-        }),
+    if let PublicKey::EcdsaP256 { key, .. } = key {
+        return Ok(*key);
     }
+    let child = Root::of(key)?.child(path).ok_or(Rejection::InvalidKey)?;
+    Ok(child.serialize())
 }
 
 /// The script of a P2WPKH output of this compressed key (BIP-141): a zero, and the hash of the key.
@@ -132,7 +125,14 @@ pub(crate) fn check_path(key: &PublicKey, path: &[u32]) -> Result<(), Rejection>
 pub(crate) struct Root(Xpub);
 
 impl Root {
-    pub(crate) fn new(key: &[u8; 33], chain_code: &[u8; 32]) -> Result<Self, Rejection> {
+    pub(crate) fn of(key: &PublicKey) -> Result<Self, Rejection> {
+        let PublicKey::EcdsaSecp256k1 { key, chain_code } = key else {
+            return Err(Rejection::SchemeMismatch {
+                payload: "what a derived key signs",
+                expected: "ECDSA secp256k1",
+                actual: key.scheme(),
+            });
+        };
         let public_key =
             secp256k1::PublicKey::from_slice(key).map_err(|_| Rejection::InvalidKey)?;
         Ok(Self(Xpub {
@@ -147,7 +147,6 @@ impl Root {
     }
 
     /// The first four bytes of the key's HASH160 (BIP-32, "Key identifiers").
-    #[allow(dead_code)]
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.0.fingerprint()
     }

@@ -7,6 +7,7 @@
 //! | payload | scheme | what is signed |
 //! | --- | --- | --- |
 //! | [`Payload::Psbt`] | BIP-340 | the BIP-341 signature hash of every input of the key |
+//! | | ECDSA secp256k1 | the BIP-143 signature hash of every input of the key and of keys below it |
 //! | [`Payload::SolanaMessage`] | Ed25519 | the message's bytes |
 //! | [`Payload::EthereumTransaction`] | ECDSA secp256k1 | the Keccak-256 hash of the payload |
 //! | [`Payload::Digest`] | any | the 32 bytes, for keys with the grant alone |
@@ -78,10 +79,14 @@ pub fn decode(payload: &Payload, key: &KeyFacts, path: &[u32]) -> Result<Intent,
     key::check_path(&key.public_key, path)?;
     match (payload, &key.public_key) {
         (Payload::Psbt(bytes), PublicKey::Bip340(internal)) => {
-            let (spend, signables) = psbt::decode(bytes, internal)?;
+            let (spend, signables) = psbt::decode_taproot(bytes, internal)?;
             Ok(Intent::new(key, Action::Bitcoin(spend), signables))
         }
-        (Payload::Psbt(_), _) => Err(mismatch("a PSBT", "BIP-340", key)),
+        (Payload::Psbt(bytes), public_key @ PublicKey::EcdsaSecp256k1 { .. }) => {
+            let (spend, signables) = psbt::decode_p2wpkh(bytes, public_key, path)?;
+            Ok(Intent::new(key, Action::Bitcoin(spend), signables))
+        }
+        (Payload::Psbt(_), _) => Err(mismatch("a PSBT", "BIP-340 or ECDSA secp256k1", key)),
         (Payload::SolanaMessage(bytes), PublicKey::Ed25519(account)) => {
             let message = solana::decode(bytes, account)?;
             let signable = Signable {

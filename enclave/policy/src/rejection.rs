@@ -88,15 +88,35 @@ pub enum Rejection {
         /// What is wrong.
         detail: &'static str,
     },
-    /// An input of the key asks for another signature hash type than SIGHASH_DEFAULT.
+    /// What a PSBT says about an output contradicts the key.
+    #[error("psbt.outputs[{output}].{field}: {detail}")]
+    OutputMismatch {
+        /// The output's index.
+        output: usize,
+        /// The PSBT field.
+        field: &'static str,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// An input's amount is only claimed, in a transaction of several inputs whose signatures do not commit to it.
     #[error(
-        "psbt.inputs[{input}].sighash_type: {actual:#04x} is refused, only SIGHASH_DEFAULT is signed"
+        "psbt.inputs[{input}].non_witness_utxo: is missing; with several inputs, P2WPKH signatures need the whole previous transaction of each to prove its amount"
+    )]
+    UnprovenAmount {
+        /// The input's index.
+        input: usize,
+    },
+    /// An input of the key asks for another signature hash type than the one that is signed.
+    #[error(
+        "psbt.inputs[{input}].sighash_type: {actual:#04x} is refused, only {expected} is signed"
     )]
     SighashType {
         /// The input's index.
         input: usize,
         /// What the PSBT asks for.
         actual: u32,
+        /// What is signed.
+        expected: &'static str,
     },
     /// An input of the key carries a signature already.
     #[error("psbt.inputs[{input}].{field}: the input is signed already")]
@@ -107,12 +127,12 @@ pub enum Rejection {
         field: &'static str,
     },
     /// No input of the PSBT belongs to the key.
-    #[error(
-        "psbt: none of the {inputs} inputs spends the key's BIP-86 output (P2TR of the key without script tree)"
-    )]
+    #[error("psbt: none of the {inputs} inputs spends {expected}")]
     NoInputOfKey {
         /// How many inputs were looked at.
         inputs: usize,
+        /// What the key's outputs are.
+        expected: &'static str,
     },
     /// An amount, or a sum of amounts, exceeds 21 million bitcoin.
     #[error("{field}: more than 21 million bitcoin")]
@@ -152,6 +172,8 @@ impl Rejection {
             Rejection::NoChainId => "ETHEREUM_NO_CHAIN_ID",
             Rejection::MissingUtxo { .. } => "PSBT_MISSING_UTXO",
             Rejection::InputMismatch { .. } => "PSBT_INPUT_MISMATCH",
+            Rejection::OutputMismatch { .. } => "PSBT_OUTPUT_MISMATCH",
+            Rejection::UnprovenAmount { .. } => "PSBT_UNPROVEN_AMOUNT",
             Rejection::SighashType { .. } => "PSBT_SIGHASH_TYPE",
             Rejection::AlreadySigned { .. } => "PSBT_ALREADY_SIGNED",
             Rejection::NoInputOfKey { .. } => "PSBT_NO_INPUT_OF_KEY",

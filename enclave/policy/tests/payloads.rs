@@ -14,7 +14,7 @@ fn refuses_payloads_for_another_scheme() {
         (
             Payload::Psbt(psbt),
             PublicKey::Ed25519(psbt_key),
-            "a PSBT is signed with BIP-340, and this is a key for Ed25519",
+            "a PSBT is signed with BIP-340 or ECDSA secp256k1, and this is a key for Ed25519",
         ),
         (
             Payload::SolanaMessage(message),

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod accepted;
+mod p2wpkh;
 mod refused;
 
 use arca_policy::{Action, BitcoinSpend, Intent, KeyFacts, Payload, PublicKey, Rejection, decode};
