@@ -4,7 +4,7 @@
 //! ```text
 //! clients, peers ──TCP──▶ listen ──▶ enclave.sock        (inbound)
 //! peers ◀──TCP── dial by name ◀── dial.sock              (outbound)
-//! enclave ──gRPC──▶ storage.sock ──▶ one redb file
+//! enclave ──gRPC──▶ storage.sock ──▶ one redb file; its own metrics
 //! operator ──HTTP──▶ /metrics, /healthz, /readyz
 //! ```
 //!
@@ -34,6 +34,7 @@ mod inbound;
 mod metrics;
 mod pages;
 mod pipe;
+mod reported;
 mod sockets;
 mod stop;
 mod storage;

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{
 
 use crate::error::Error;
 use crate::pipe::End;
+use crate::reported::Reported;
 
 const CONNECTIONS_OPEN: &str = "arca_host_connections_open";
 const CONNECTIONS: &str = "arca_host_connections_total";
@@ -25,6 +26,8 @@ const STORAGE_REOPENS: &str = "arca_host_storage_reopens_total";
 const STORAGE_BYTES: &str = "arca_host_storage_bytes";
 const STORAGE_QUOTA: &str = "arca_host_storage_quota_bytes";
 const STORAGE_FILE: &str = "arca_host_storage_file_bytes";
+const REPORTS: &str = "arca_host_enclave_reports_total";
+const REPORT_AGE: &str = "arca_host_enclave_report_age_seconds";
 const START_TIME: &str = "arca_host_start_time_seconds";
 const BUILD: &str = "arca_host_build_info";
 
@@ -45,6 +48,11 @@ pub(crate) struct Metrics {
     pub(crate) storage_reopens: Counter,
     pub(crate) storage_bytes: Gauge,
     pub(crate) storage_file_bytes: Gauge,
+    /// What the enclave says of itself; the rest is what the host saw.
+    pub(crate) reported: Reported,
+    pub(crate) reports_accepted: Counter,
+    pub(crate) reports_refused: Counter,
+    report_age: Gauge,
     pub(crate) enclave_log: LogLimit,
     pub(crate) refusal_log: LogLimit,
 }
@@ -141,6 +149,10 @@ impl Metrics {
             storage_reopens: counter(&recorder, STORAGE_REOPENS, &[]),
             storage_bytes: gauge(&recorder, STORAGE_BYTES, &[]),
             storage_file_bytes: gauge(&recorder, STORAGE_FILE, &[]),
+            reported: Reported::new(party),
+            reports_accepted: counter(&recorder, REPORTS, &[("outcome", "ok")]),
+            reports_refused: counter(&recorder, REPORTS, &[("outcome", "refused")]),
+            report_age: gauge(&recorder, REPORT_AGE, &[]),
             enclave_log: LogLimit::default(),
             refusal_log: LogLimit::default(),
             recorder,
@@ -179,7 +191,10 @@ impl Metrics {
 
     /// The page in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
-        self.page.render()
+        self.report_age.set(self.reported.age().as_secs_f64());
+        let mut page = self.page.render();
+        page.push_str(&self.reported.render());
+        page
     }
 
     /// Folds recorded durations into their buckets; without it they would pile up between two visits of
@@ -338,6 +353,7 @@ fn describe(recorder: &PrometheusRecorder) {
             STORAGE_REOPENS,
             "Times the storage file was opened again after a failure",
         ),
+        (REPORTS, "Reports of the enclave's own metrics, by outcome"),
     ];
     for (name, text) in counters {
         recorder.describe_counter(name.into(), None, text.into());
@@ -367,6 +383,11 @@ fn describe(recorder: &PrometheusRecorder) {
             STORAGE_FILE,
             Some(Unit::Bytes),
             "Bytes of disk that the storage file takes",
+        ),
+        (
+            REPORT_AGE,
+            Some(Unit::Seconds),
+            "Since the enclave's last accepted report, or the host's start if there was none",
         ),
         (
             START_TIME,

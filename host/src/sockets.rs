@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// The enclave listens; the host connects once per inbound TCP connection.
 pub const ENCLAVE_SOCKET: &str = "enclave.sock";
-/// The host listens; `arca.v1.StorageService`.
+/// The host listens; `arca.v1.StorageService` and `arca.v1.MetricsService`.
 pub const STORAGE_SOCKET: &str = "storage.sock";
 /// The host listens; the enclave names a peer and gets a byte stream to it.
 pub const DIAL_SOCKET: &str = "dial.sock";

@@ -35,6 +35,8 @@ async fn every_metric_is_there_from_the_start_with_help_type_and_party() {
         "arca_host_storage_bytes",
         "arca_host_storage_quota_bytes",
         "arca_host_storage_file_bytes",
+        "arca_host_enclave_reports_total",
+        "arca_host_enclave_report_age_seconds",
         "arca_host_start_time_seconds",
         "arca_host_build_info",
     ] {

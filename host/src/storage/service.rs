@@ -1,4 +1,4 @@
-//! `arca.v1.StorageService` on the enclave's socket.
+//! The enclave's socket: `arca.v1.StorageService`, and beside it the service of [`crate::reported`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use arca_proto::v1::{
     GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
     PutBlobResponse,
 };
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use super::names::NameError;
 use super::{BlobName, MAX_BLOB, NameFragment, StorageError, Store};
 use crate::metrics::{Metrics, Operation};
+use crate::reported::{self, EnclaveStream};
 use crate::sockets::Socket;
 use crate::stop::Stop;
 
@@ -35,16 +37,19 @@ const FINISH: Duration = Duration::from_secs(5);
 /// Serves until told to stop, then finishes what is in progress.
 pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, stop: Stop) {
     let Socket { listener, file } = socket;
+    let reports = reported::service(Arc::clone(&metrics));
     let service = StorageServiceServer::new(Service { store, metrics })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let incoming = UnixListenerStream::new(listener).map(|stream| stream.map(EnclaveStream::new));
     let mut stopping = stop.clone();
     let serving = tonic::transport::Server::builder()
         .max_concurrent_streams(CONCURRENT_CALLS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(service)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .add_service(reports)
+        .serve_with_incoming_shutdown(incoming, async move {
             stopping.stopping().await;
         });
     let mut stopping = stop;

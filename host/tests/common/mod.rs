@@ -3,12 +3,15 @@
 
 #![allow(dead_code)]
 
+pub mod exposition;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arca_host::{Config, ENCLAVE_SOCKET, Handle, Host, STORAGE_SOCKET};
+use arca_proto::v1::metrics_service_client::MetricsServiceClient;
 use arca_proto::v1::storage_service_client::StorageServiceClient;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,6 +85,11 @@ impl Running {
         storage_at(&self.socket(STORAGE_SOCKET)).await
     }
 
+    /// A connection of its own, over which the enclave would report its metrics.
+    pub async fn reports(&self) -> MetricsServiceClient<Channel> {
+        MetricsServiceClient::new(channel_to(&self.socket(STORAGE_SOCKET)).await)
+    }
+
     pub async fn get(&self, path: &str) -> (u16, String) {
         get(self.host.metrics_address().unwrap(), path).await
     }
@@ -111,8 +119,13 @@ impl Running {
 }
 
 pub async fn storage_at(socket: &Path) -> StorageServiceClient<Channel> {
+    StorageServiceClient::new(channel_to(socket).await)
+}
+
+/// A new connection to a socket that speaks gRPC.
+pub async fn channel_to(socket: &Path) -> Channel {
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
-    StorageServiceClient::new(soon(endpoint.connect()).await.unwrap())
+    soon(endpoint.connect()).await.unwrap()
 }
 
 /// One HTTP request; status and body.
