@@ -18,7 +18,11 @@ pub enum Error {
         /// who. In ascending order, never one of the culprits.
         suspects: Vec<Participant>,
     },
-    /// The request is not one this crate serves. Nothing was started and no participant is to blame.
+    /// The request is not one this crate serves. No participant is to blame.
+    ///
+    /// Nothing was started, but for [`Reject::SetupPoisoned`], with which a run that is under way also
+    /// ends (and is then over, as after an abort), because another one failed over the same setup; and
+    /// for [`Reject::UnexpectedSender`], which ends nothing. Presignatures that were given are spent.
     #[error(transparent)]
     Reject(#[from] Reject),
     /// Unreachable, or the caller misused the interface.
@@ -164,7 +168,8 @@ pub enum Reject {
     /// The signature does not verify.
     #[error("invalid signature")]
     Signature,
-    /// The pair's setup was thrown away after a failed check: make a new one first.
+    /// The pair's setup was thrown away after a failed check, before this run or while it was under way:
+    /// make a new one first.
     #[error("the pair's setup was thrown away after a failed check")]
     SetupPoisoned,
     /// A message from someone from whom none is expected. Drop it; the run goes on.

@@ -11,14 +11,18 @@ mod support;
 
 use std::sync::Arc;
 
-use arca_threshold::ecdsa::pairwise::alice_message_bytes;
+use arca_threshold::ecdsa::pairwise::{PairSetup, alice_message_bytes};
 use arca_threshold::ecdsa::{
-    CurveId, Path, Presignature, PresigningParams, SigningParams, dkg, presign, sign, sign_online,
+    CurveId, Path, Presignature, PresigningParams, Signed, Signing, SigningParams, dkg, presign,
+    sign, sign_online,
 };
-use arca_threshold::{AbortReason, Error, Participant, Reject, SessionId};
+use arca_threshold::{AbortReason, Error, Outbox, Participant, Reject, SessionId, Transition};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{CryptoRng, CryptoRngCore, RngCore};
 use sha2::{Digest as _, Sha256};
 
 use support::ecdsa::*;
+use support::tamper::suspects;
 use support::*;
 
 /// Where the parts start from round 2 on, after the echo of three broadcasts.
@@ -432,6 +436,96 @@ fn a_failed_check_spends_the_setup() {
     assert!(pool.iter().all(Presignature::is_poisoned));
     let refused = sign_online(Arc::clone(key), &BINDING, pool, params);
     assert_eq!(refused.unwrap_err(), Error::Reject(Reject::SetupPoisoned));
+}
+
+/// Two honest signers that hold different setups with each other: each suspects the other, neither is
+/// convicted, and nothing is poisoned.
+#[test]
+fn different_setups_convict_nobody() {
+    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 3, 3);
+    let others = pair_up(3, &mut rng(99));
+    let mut mixed = setups.clone();
+    let of_three = mixed.get_mut(&p(3)).unwrap();
+    of_three.insert(p(1), Arc::clone(&others[&p(3)][&p(1)]));
+    let signers = set([1, 2, 3]);
+
+    fn assert_suspects<O: std::fmt::Debug>(outcomes: &Outcomes<O>) {
+        for (me, other) in [(1, 3), (3, 1)] {
+            let expected = suspects(AbortReason::ContextMismatch, &[other]);
+            assert_eq!(blame(&outcomes[&p(me)]), expected);
+        }
+        assert_culprits(&outcomes[&p(2)], AbortReason::Missing, &[1, 3]);
+    }
+    let starts = presign_starts(&keys, &mixed, &signers, 1, &mut rng(1));
+    assert_suspects(&run(starts, &mut rng(2)));
+    let params = signing_params(&signers, p(1), &messages(&keys, 1), &mut rng(3));
+    let starts = sign_starts(&keys, &mixed, &params, &mut rng(4));
+    assert_suspects(&run(starts, &mut rng(5)));
+
+    let mut all = mixed.values().chain(others.values());
+    assert!(all.all(|setups| setups.values().all(|setup| !setup.is_poisoned())));
+}
+
+/// A generator that stands for another run, which fails over this setup as soon as it is used.
+struct OtherRunFails<'a>(ChaCha20Rng, &'a PairSetup);
+
+impl RngCore for OtherRunFails<'_> {
+    fn next_u32(&mut self) -> u32 {
+        self.1.poison();
+        self.0.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.1.poison();
+        self.0.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.1.poison();
+        self.0.fill_bytes(bytes);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_chacha::rand_core::Error> {
+        self.1.poison();
+        self.0.try_fill_bytes(bytes)
+    }
+}
+
+impl CryptoRng for OtherRunFails<'_> {}
+
+/// The setup is poisoned after the last multiplication has passed, while the rest is checked.
+#[test]
+fn no_share_is_released_over_a_setup_that_was_poisoned_meanwhile() {
+    fn step(
+        run: Signing,
+        from: Participant,
+        outbox: Outbox,
+        rng: &mut dyn CryptoRngCore,
+    ) -> Result<Transition<Signed>, Error> {
+        let mut inbox = run.inbox();
+        for (_, message) in outbox {
+            inbox.insert(from, message).unwrap();
+        }
+        run.advance(inbox, rng)
+    }
+    fn go_on(transition: Result<Transition<Signed>, Error>) -> (Signing, Outbox) {
+        match transition {
+            Ok(Transition::Continue(run, outbox)) => (run, outbox),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
+    let params = signing_params(&set([1, 2]), p(1), &messages(&keys, 1), &mut rng(4));
+    let mut starts = sign_starts(&keys, &setups, &params, &mut rng(5)).into_iter();
+    let (one, two) = (starts.next().unwrap(), starts.next().unwrap());
+    let (low, to_high) = go_on(step(one.1, p(2), two.2, &mut rng(6)));
+    let (high, to_low) = go_on(step(two.1, p(1), one.2, &mut rng(7)));
+    for (me, other, run, outbox) in [(1, 2, low, to_low), (2, 1, high, to_high)] {
+        let setup = &setups[&p(me)][&p(other)];
+        let result = step(run, p(other), outbox, &mut OtherRunFails(rng(8), setup));
+        assert!(setup.is_poisoned());
+        assert_eq!(result.unwrap_err(), Error::Reject(Reject::SetupPoisoned));
+    }
 }
 
 #[test]

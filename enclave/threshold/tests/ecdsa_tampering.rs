@@ -190,9 +190,12 @@ fn flip_presigning_rounds<C: Case>(case: &C, psi: &[Option<Blame>]) {
 
     let commitment = field::HEADER_END..field::HEADER_END + 32;
     flip_field(case, 1, &commitment, 3, &[one(AbortReason::Equivocation)]);
+    let setup = commitment.end..commitment.end + 32;
+    let other = suspects(AbortReason::ContextMismatch, &[1]);
+    flip_field(case, 1, &setup, 2, &[Some(other)]);
     // A flip where the receiver's secret bit is zero changes nothing for it, and 1, who knows what it
     // sent, refuses the answer.
-    let bob = commitment.end..commitment.end + bob_message_bytes(COUNT);
+    let bob = setup.end..commitment.end + bob_message_bytes(COUNT);
     let late = one(AbortReason::Missing);
     flip_field(
         case,
@@ -365,7 +368,8 @@ fn transplanted_parts_are_refused() {
     });
     for round in [1, 2] {
         let parts = if round == 1 {
-            field::HEADER_END + 32
+            // Commitment, setup.
+            field::HEADER_END + 2 * 32
         } else {
             AFTER_ECHO + 2 * COUNT * POINT
         };
@@ -381,8 +385,7 @@ fn transplanted_parts_are_refused() {
                     letter.bytes[parts..].copy_from_slice(&donated.bytes[parts..]);
                 }
             });
-            let blame = blame(&outcomes[&p(2)]);
-            assert_eq!(blame.culprits, [1], "{blame:?}");
+            assert_culprits(&outcomes[&p(2)], AbortReason::ConsistencyCheck, &[1]);
         }
     }
 }

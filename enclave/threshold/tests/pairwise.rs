@@ -174,23 +174,26 @@ impl Scene {
     }
 }
 
+/// Bytes of the setup's id at the front of Bob's message.
+const ID: usize = 32;
+
 /// Changes one byte in each field and at random places; the setup is poisoned each time.
 #[test]
 fn any_change_of_bobs_message_aborts_alice() {
     let honest = Scene::new(3).start().1;
     let tail = honest.len() - 48;
     let fields = [
-        0,
-        31,
-        32,
-        32 + 512,
+        ID,
+        ID + 31,
+        ID + 32,
+        ID + 32 + 512,
         tail - 1,
         tail,
         tail + 15,
         tail + 16,
         tail + 47,
     ];
-    let random = (0..12).map(|i| (i * 7919) % honest.len());
+    let random = (0..12).map(|i| ID + (i * 7919) % (honest.len() - ID));
     for at in fields.into_iter().chain(random) {
         let mut scene = Scene::new(3);
         let (_, mut message) = scene.start();
@@ -295,10 +298,16 @@ fn messages_of_other_runs_are_refused() {
     let (_bob, message) = bob_start::<Secp256k1>(&scene.high, &CONTEXT, COUNT, &mut rng).unwrap();
     assert_eq!(scene.respond(&message), Err(failed));
 
-    // Another setup.
+    // Another setup: nobody is to blame for that, so nothing is poisoned.
     let mut scene = Scene::new(7);
     let (_bob, message) = Scene::new(8).start();
-    assert_eq!(scene.respond(&message), Err(failed));
+    assert_eq!(scene.respond(&message), Err(Failure::OtherSetup));
+    assert!(!scene.high.is_poisoned());
+
+    // The same under this setup's id.
+    let forged = [scene.high.id().as_slice(), &message[ID..]].concat();
+    assert_eq!(scene.respond(&forged), Err(failed));
+    assert!(scene.high.is_poisoned());
 
     // Another run's answer under the same context.
     let mut scene = Scene::new(7);
@@ -359,6 +368,12 @@ fn a_poisoned_setup_does_nothing_more() {
         panic!("an abort");
     };
     assert_eq!(culprits, [peer]);
+    let expected = Error::Abort {
+        reason: AbortReason::ContextMismatch,
+        culprits: vec![],
+        suspects: vec![peer],
+    };
+    assert_eq!(Failure::OtherSetup.by(peer), expected);
 }
 
 /// Offset of a message's body: header, then from round 2 on the echo of two digests.

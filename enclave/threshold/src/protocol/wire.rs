@@ -3,7 +3,7 @@
 //! | bytes | field |
 //! | --- | --- |
 //! | 1 | version, 1 |
-//! | 1 | protocol: 1 key generation, 2 signing, 3 pairwise setup |
+//! | 1 | protocol: 1 key generation, 2 signing (both Schnorr); 3 key generation, 4 presigning, 5 signing, 6 signing in one round, 7 pairwise setup (all ECDSA) |
 //! | 32 | session |
 //! | 1 | round, from 1 |
 //! | 2 | sender's index, big endian |

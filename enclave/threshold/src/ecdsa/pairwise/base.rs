@@ -137,7 +137,7 @@ fn random_scalar(rng: &mut dyn CryptoRngCore) -> Scalar {
 
 /// The encodings of twice the points: all at the price of one inversion, and as good under a hash.
 fn encode_doubles(points: &[RistrettoPoint]) -> Zeroizing<Vec<[u8; 32]>> {
-    let encoded = RistrettoPoint::double_and_compress_batch(points);
+    let encoded = Zeroizing::new(RistrettoPoint::double_and_compress_batch(points));
     Zeroizing::new(encoded.iter().map(CompressedRistretto::to_bytes).collect())
 }
 

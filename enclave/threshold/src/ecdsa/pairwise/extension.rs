@@ -286,7 +286,7 @@ impl Check {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;
     use rand_core::{RngCore as _, SeedableRng as _};
@@ -353,57 +353,66 @@ mod tests {
         }
     }
 
-    /// A receiver that uses another choice in one tree, and answers the check as if it knew the sender's
-    /// `Δ` there, passes when it does and not otherwise.
+    /// The message of a receiver that uses another choice in one tree, and answers the check as if it knew
+    /// the sender's `Δ` there.
+    pub(in crate::ecdsa::pairwise) fn guessing_message(
+        all: &AllSeeds,
+        context: &[u8; 32],
+        blocks: usize,
+        (tree, guess): (usize, u128),
+        rng: &mut ChaCha20Rng,
+    ) -> Vec<u8> {
+        // Its own honest run, from which it makes the dishonest message.
+        let (_, mut message) = receive(all, context, blocks, rng);
+        let flip = 1_u8 << 5;
+        let at = NONCE_BYTES + (TREES + tree) * 16;
+        message[at] ^= flip;
+
+        let end = NONCE_BYTES + (blocks + 1) * TREES * 16;
+        let root = tags::hash(tags::EXTENSION, &[context, &message[..NONCE_BYTES]]);
+        let parts: [&[u8]; 2] = [&root, &message[NONCE_BYTES..end]];
+        let challenge = tags::hash(tags::EXTENSION_CHALLENGE, &parts);
+        let check = Check::new(&challenge, blocks);
+        let mut columns = vec![0; (blocks + 1) * ROWS];
+        let mut sums = vec![0; (blocks + 1) * TREES];
+        expand(all.seeds(), &root, blocks + 1, |block, tree, sum, bits| {
+            sums[block * TREES + tree] = sum;
+            place(&mut columns, block, tree, bits);
+        });
+        // The choices, as a tree that is not changed has them.
+        let honest = usize::from(tree == 0);
+        let choices = (0..=blocks).map(|block| {
+            let at = NONCE_BYTES + (block * TREES + honest) * 16;
+            let sent = u128::from_le_bytes(message[at..at + 16].try_into().unwrap());
+            sent ^ sums[block * TREES + honest]
+        });
+        let choices_hash = check.column(choices);
+        let mut error = vec![0; blocks + 1];
+        error[1] = u128::from(flip);
+        let error = check.column(error.into_iter());
+        let digest = check.digest(&challenge, &columns, |column| {
+            let guessed = column / DEPTH == tree && (guess >> (column % DEPTH)) & 1 == 1;
+            if guessed { error } else { 0 }
+        });
+        message[end..end + 16].copy_from_slice(&choices_hash.to_le_bytes());
+        message[end + 16..].copy_from_slice(&digest);
+        message
+    }
+
+    /// It passes when the guess is right and not otherwise.
     #[test]
     fn another_choice_in_one_tree_is_a_guess_of_its_part_of_delta() {
         let mut rng = ChaCha20Rng::seed_from_u64(4);
         let (all, punctured) = seeds(&mut rng);
-        let (blocks, tree) = (3, 11);
-        let part = (punctured.delta() >> (tree * DEPTH)) % LEAVES as u128;
-        let mut passed = Vec::new();
-        for (number, guess) in (0_u8..).zip(0..LEAVES as u128) {
-            // Its own honest run, from which it makes the dishonest message.
-            let seed = [number; 32];
-            let mut rng = ChaCha20Rng::from_seed(seed);
-            let (_, mut message) = receive(&all, &CONTEXT, blocks, &mut rng);
-            let flip = 1_u8 << 5;
-            let at = NONCE_BYTES + (TREES + tree) * 16;
-            message[at] ^= flip;
-
-            let end = NONCE_BYTES + (blocks + 1) * TREES * 16;
-            let root = tags::hash(tags::EXTENSION, &[&CONTEXT, &message[..NONCE_BYTES]]);
-            let parts: [&[u8]; 2] = [&root, &message[NONCE_BYTES..end]];
-            let challenge = tags::hash(tags::EXTENSION_CHALLENGE, &parts);
-            let check = Check::new(&challenge, blocks);
-            let mut columns = vec![0; (blocks + 1) * ROWS];
-            let mut sums = vec![0; (blocks + 1) * TREES];
-            expand(all.seeds(), &root, blocks + 1, |block, tree, sum, bits| {
-                sums[block * TREES + tree] = sum;
-                place(&mut columns, block, tree, bits);
-            });
-            let choices: Vec<u128> = (0..=blocks)
-                .map(|block| {
-                    let at = NONCE_BYTES + block * TREES * 16;
-                    let sent = u128::from_le_bytes(message[at..at + 16].try_into().unwrap());
-                    sent ^ sums[block * TREES]
-                })
-                .collect();
-            let choices_hash = check.column(choices.into_iter());
-            let mut error = vec![0; blocks + 1];
-            error[1] = u128::from(flip);
-            let error = check.column(error.into_iter());
-            let digest = check.digest(&challenge, &columns, |column| {
-                let guessed = column / DEPTH == tree && (guess >> (column % DEPTH)) & 1 == 1;
-                if guessed { error } else { 0 }
-            });
-            message[end..end + 16].copy_from_slice(&choices_hash.to_le_bytes());
-            message[end + 16..].copy_from_slice(&digest);
-            if send(&punctured, &CONTEXT, blocks, &message).is_ok() {
-                passed.push(guess);
-            }
+        for tree in [0, 11, 31] {
+            let part = (punctured.delta() >> (tree * DEPTH)) % LEAVES as u128;
+            let passes = |guess: &u128| {
+                let message = guessing_message(&all, &CONTEXT, 3, (tree, *guess), &mut rng);
+                send(&punctured, &CONTEXT, 3, &message).is_ok()
+            };
+            let passed: Vec<u128> = (0..LEAVES as u128).filter(passes).collect();
+            assert_eq!(passed, [part]);
         }
-        assert_eq!(passed, [part]);
     }
 
     #[test]

@@ -80,16 +80,40 @@ impl PairSetup {
         self.poisoned.store(true, Ordering::SeqCst);
     }
 
-    /// The work on a peer's message. Any failure poisons.
+    /// Poisons it for a failed check. Of all runs that fail, one alone says why: each such answer tells
+    /// the peer about a guess of its own.
+    pub(in crate::ecdsa) fn fail(&self, reason: AbortReason) -> Failure {
+        match self.poisoned.swap(true, Ordering::SeqCst) {
+            true => Failure::Poisoned,
+            false => Failure::Abort(reason),
+        }
+    }
+
+    /// The work on a peer's message. Any failure poisons, a panic included, and ends what other runs
+    /// have under way at that moment as well.
     fn guard<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         if self.is_poisoned() {
             return Err(Failure::Poisoned);
         }
+        let unwinding = PoisonOnUnwind(self);
         let result = work();
-        if matches!(result, Err(Failure::Abort(_))) {
-            self.poison();
+        drop(unwinding);
+        match result {
+            Err(Failure::Abort(reason)) => Err(self.fail(reason)),
+            _ if self.is_poisoned() => Err(Failure::Poisoned),
+            result => result,
         }
-        result
+    }
+}
+
+/// Poisons a setup when it is dropped by a panic.
+struct PoisonOnUnwind<'a>(&'a PairSetup);
+
+impl Drop for PoisonOnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+        }
     }
 }
 
@@ -141,8 +165,11 @@ impl Side {
 pub enum Failure {
     /// The peer did not follow the protocol. The setup is poisoned.
     Abort(AbortReason),
-    /// The setup was poisoned before.
+    /// The setup was poisoned before, or meanwhile by another run.
     Poisoned,
+    /// The peer's message is of another setup than this one: the two sides hold different ones. Nothing was
+    /// computed and nothing is poisoned.
+    OtherSetup,
     /// The caller misused the interface.
     Bug(&'static str),
 }
@@ -153,6 +180,12 @@ impl Failure {
         match self {
             Self::Abort(reason) => Error::abort(reason, peer),
             Self::Poisoned => Error::Reject(Reject::SetupPoisoned),
+            // Which of the two has the wrong one cannot be known here.
+            Self::OtherSetup => Error::Abort {
+                reason: AbortReason::ContextMismatch,
+                culprits: Vec::new(),
+                suspects: vec![peer],
+            },
             Self::Bug(bug) => Error::Bug(bug),
         }
     }
@@ -219,6 +252,83 @@ mod tests {
         // The directions have nothing in common.
         assert_ne!(low.punctured_seeds.delta(), high.punctured_seeds.delta());
         assert_ne!(low.all_seeds.seeds(), high.all_seeds.seeds());
+    }
+
+    /// The answers of as many runs over one setup that are under way at the same moment: all have begun
+    /// before the first ends.
+    fn at_once<W>(setup: &PairSetup, work: Vec<W>) -> Vec<Result<(), Failure>>
+    where
+        W: FnOnce() -> Result<(), Failure> + Send,
+    {
+        let begun = std::sync::Barrier::new(work.len());
+        std::thread::scope(|scope| {
+            let run = |work: W| {
+                let begun = &begun;
+                scope.spawn(move || {
+                    setup.guard(|| {
+                        begun.wait();
+                        work()
+                    })
+                })
+            };
+            let threads: Vec<_> = work.into_iter().map(run).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        })
+    }
+
+    /// Bob guesses parts of `Δ` in many runs at once, each time wrongly: one answer is all that he gets.
+    #[test]
+    fn of_many_guesses_at_once_one_is_answered() {
+        const GUESSES: usize = 64;
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let (low, high) = setups(3);
+        let delta = high.punctured_seeds.delta();
+        let context = [6; 32];
+        let guess = |number: usize| {
+            let tree = number % tree::TREES;
+            let part = (delta >> (tree * tree::DEPTH)) % tree::LEAVES as u128;
+            let wrong = part ^ (1 + number / tree::TREES) as u128;
+            let guess = (tree, wrong);
+            extension::tests::guessing_message(&low.all_seeds, &context, 1, guess, &mut rng)
+        };
+        let messages: Vec<_> = (0..GUESSES).map(guess).collect();
+        let work = messages.iter().map(|message| {
+            let seeds = &high.punctured_seeds;
+            || {
+                let sent = extension::send(seeds, &context, 1, message);
+                sent.map(|_| ()).map_err(Failure::Abort)
+            }
+        });
+        let answers = at_once(&high, work.collect());
+        let count = |failure| answers.iter().filter(|a| **a == Err(failure)).count();
+        assert_eq!(count(Failure::Abort(AbortReason::ConsistencyCheck)), 1);
+        assert_eq!(count(Failure::Poisoned), GUESSES - 1);
+        assert!(high.is_poisoned());
+    }
+
+    /// A run that is under way when another one fails comes to nothing, whatever it would have been.
+    #[test]
+    fn what_is_under_way_when_a_check_fails_is_not_answered() {
+        let (low, _) = setups(1);
+        let outcomes = [Ok(()), Err(Failure::Bug("a bug"))];
+        for outcome in outcomes {
+            low.poisoned.store(false, Ordering::SeqCst);
+            let answer = low.guard(|| {
+                let failed = low.guard(|| Err::<(), _>(Failure::Abort(AbortReason::Malformed)));
+                assert_eq!(failed, Err(Failure::Abort(AbortReason::Malformed)));
+                outcome
+            });
+            assert_eq!(answer, Err(Failure::Poisoned));
+        }
+    }
+
+    #[test]
+    fn a_panic_poisons() {
+        let (low, _) = setups(1);
+        let run =
+            || low.guard(|| -> Result<(), Failure> { std::panic::resume_unwind(Box::new(())) });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert!(low.is_poisoned());
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //!
 //! *Ideal functionality*: F_RVOLE. Alice gives `a_1, a_2` and has `c_1, c_2`; Bob has random `b`, and `d_1, d_2`, with
 //! `c_i + d_i = a_i b`. A corrupt Alice who uses different inputs in different transfers passes only if
-//! she guesses Bob's bits there, and `b` stays uniform because `g` hashes `β` with 160 bits to spare.
+//! she guesses Bob's bits there, and `b` stays uniform because `g` hashes `β` with 160 bits to spare (heuristic, since
+//! she sees `g`: `docs/threshold-ecdsa-multiplication.md`).
 //!
 //! One run serves up to [`MAX_MULTIPLICATIONS`], with challenges for each and one digest for all.
 
@@ -45,10 +46,12 @@ const TRANSFERS: usize = 256 + 2 * 80;
 /// Scalars for each transfer: two inputs and the check's.
 const WIDTH: usize = 3;
 const NONCE_BYTES: usize = 32;
+/// The setup that Bob's message is of, at its front.
+const SETUP_ID_BYTES: usize = 32;
 
 /// Bytes of Bob's message.
 pub const fn bob_message_bytes(count: usize) -> usize {
-    extension::message_bytes(blocks(count))
+    SETUP_ID_BYTES + extension::message_bytes(blocks(count))
 }
 
 /// Bytes of Alice's message.
@@ -188,6 +191,7 @@ pub fn bob_start<C: Multiply>(
         let context = run_context::<C>(setup, setup.side, context, count);
         let (transfers, message) =
             extension::receive(&setup.all_seeds, &context, blocks(count), rng);
+        let message = [setup.id.as_slice(), &message].concat();
         let mut inputs = Zeroizing::new(vec![C::Scalar::ZERO; count]);
         let mut bits = Bits::new(&transfers.choices);
         for input in inputs.iter_mut() {
@@ -211,8 +215,8 @@ pub type Shares<C> = Zeroizing<Vec<[<C as Curve>::Scalar; 2]>>;
 ///
 /// # Errors
 ///
-/// [`Failure::Abort`] when Bob's message does not pass, which poisons the setup; [`Failure::Poisoned`];
-/// [`Failure::Bug`] as for [`bob_start`].
+/// [`Failure::OtherSetup`] when Bob's message is of another setup; [`Failure::Abort`] when it does not pass,
+/// which poisons the setup; [`Failure::Poisoned`]; [`Failure::Bug`] as for [`bob_start`].
 pub fn alice_respond<C: Multiply>(
     setup: &PairSetup,
     context: &[u8; 32],
@@ -222,11 +226,16 @@ pub fn alice_respond<C: Multiply>(
 ) -> Result<(Shares<C>, Vec<u8>), Failure> {
     let count = inputs.len();
     check_count(count)?;
+    let mut rest = message;
+    // Two honest sides may hold different setups, and neither is to be convicted by the check for it.
+    if take::<SETUP_ID_BYTES>(&mut rest).is_some_and(|id| *id != setup.id) {
+        return Err(Failure::OtherSetup);
+    }
     setup.guard(|| {
         let context = run_context::<C>(setup, setup.side.other(), context, count);
         let seeds = &setup.punctured_seeds;
         let transfers =
-            extension::send(seeds, &context, blocks(count), message).map_err(Failure::Abort)?;
+            extension::send(seeds, &context, blocks(count), rest).map_err(Failure::Abort)?;
         Ok(alice::<C>(&transfers, inputs, rng))
     })
 }
@@ -575,8 +584,9 @@ mod tests {
                     .unwrap()
                     .into();
                 let context = run_context::<C>(&high, Side::Low, &CONTEXT, 1);
+                let message = &message[SETUP_ID_BYTES..];
                 let transfers =
-                    extension::send(&high.punctured_seeds, &context, blocks(1), &message).unwrap();
+                    extension::send(&high.punctured_seeds, &context, blocks(1), message).unwrap();
                 let cheat = (cheated, offset, guess);
                 let (c, message) = cheating_alice::<C>(&transfers, input, cheat, &mut rng);
                 let result = bob_finish::<C>(&low, bob, &message);
