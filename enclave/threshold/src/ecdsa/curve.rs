@@ -1,16 +1,21 @@
 //! The two curves, behind one trait: scalars, points, encodings and reductions.
 
 use std::fmt::Debug;
+use std::ops::{AddAssign, Neg};
+use std::sync::{LazyLock, OnceLock};
 
 use k256::elliptic_curve::bigint::{U256, U512};
 use k256::elliptic_curve::group::Group;
-use k256::elliptic_curve::ops::{LinearCombination, MulByGenerator, Reduce};
+use k256::elliptic_curve::ops::{Invert, LinearCombination, MulByGenerator, Reduce};
 use k256::elliptic_curve::point::AffineCoordinates;
 use k256::elliptic_curve::scalar::IsHigh;
 use k256::elliptic_curve::sec1::{FromEncodedPoint as _, ToEncodedPoint as _};
 use k256::elliptic_curve::{BatchNormalize, FieldBytes, PrimeField};
 use rand_core::CryptoRngCore;
+use subtle::{ConditionallySelectable, CtOption};
 use zeroize::Zeroize;
+
+use super::multiples::GeneratorTable;
 
 /// Bytes of an encoded scalar, on both curves.
 pub const SCALAR_BYTES: usize = 32;
@@ -59,10 +64,27 @@ pub trait Curve: Debug + Copy + Eq + Send + Sync + 'static {
     const ID: CurveId;
 
     /// Integers modulo the group's order. `to_repr` and `from_repr` are big-endian and canonical.
-    type Scalar: PrimeField<Repr = FieldBytes<k256::Secp256k1>> + IsHigh + Zeroize;
+    type Scalar: PrimeField<Repr = FieldBytes<k256::Secp256k1>>
+        + Invert<Output = CtOption<Self::Scalar>>
+        + IsHigh
+        + Zeroize;
 
     /// Group elements.
-    type Point: Group<Scalar = Self::Scalar> + MulByGenerator + LinearCombination + Zeroize;
+    type Point: Group<Scalar = Self::Scalar>
+        + MulByGenerator
+        + LinearCombination
+        + AddAssign<Self::Affine>
+        + ConditionallySelectable
+        + Default
+        + Zeroize;
+
+    /// The same with two coordinates: smaller, quicker to add, and costs an inversion to make.
+    type Affine: ConditionallySelectable
+        + Neg<Output = Self::Affine>
+        + Default
+        + Debug
+        + Send
+        + Sync;
 
     /// 32 bytes, big-endian, modulo the order. The bias of a uniform input is the distance of the order
     /// from 2^256: 2^-128 for secp256k1, 2^-32 for P-256. For digests and coordinates, where it is what
@@ -72,9 +94,14 @@ pub trait Curve: Debug + Copy + Eq + Send + Sync + 'static {
     /// 64 bytes, big-endian, modulo the order: uniform up to 2^-256 for a uniform input.
     fn reduce_wide(bytes: &[u8; 64]) -> Self::Scalar;
 
-    /// The points' encodings, at one field inversion for all of them. The identity's is zeros, which
-    /// [`Curve::decode`] refuses.
-    fn encode_all(points: &[Self::Point]) -> Vec<[u8; POINT_BYTES]>;
+    /// The points with two coordinates; on secp256k1 at one field inversion for all of them.
+    fn normalize_all(points: &[Self::Point]) -> Vec<Self::Affine>;
+
+    /// A point's encoding. The identity's is zeros, which [`Curve::decode`] refuses.
+    fn compress(point: &Self::Affine) -> [u8; POINT_BYTES];
+
+    /// The generator's multiples, computed once.
+    fn generator_table() -> &'static GeneratorTable<Self>;
 
     /// The point of a compressed encoding: on the curve, not the identity, and no other encoding of it
     /// is taken. Variable-time.
@@ -88,6 +115,12 @@ pub trait Curve: Debug + Copy + Eq + Send + Sync + 'static {
     /// For secp256k1 by libsecp256k1, which shares no code with what makes signatures. Variable-time.
     fn verify(key: &[u8; POINT_BYTES], digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool;
 
+    /// The points' encodings, as cheap as [`Curve::normalize_all`].
+    fn encode_all(points: &[Self::Point]) -> Vec<[u8; POINT_BYTES]> {
+        let affine = Self::normalize_all(points);
+        affine.iter().map(Self::compress).collect()
+    }
+
     /// One point's encoding.
     fn encode(point: &Self::Point) -> [u8; POINT_BYTES] {
         let encoded = Self::encode_all(std::slice::from_ref(point));
@@ -97,6 +130,11 @@ pub trait Curve: Debug + Copy + Eq + Send + Sync + 'static {
     /// `scalar` times the generator.
     fn base(scalar: &Self::Scalar) -> Self::Point {
         Self::Point::mul_by_generator(scalar)
+    }
+
+    /// The same for a scalar that everybody may know. Variable-time.
+    fn base_public(scalar: &Self::Scalar) -> Self::Point {
+        Self::generator_table().multiply_public(scalar)
     }
 
     /// A uniform scalar; constant-time, unlike rejection sampling.
@@ -123,6 +161,7 @@ impl Curve for Secp256k1 {
     const ID: CurveId = CurveId::Secp256k1;
     type Scalar = k256::Scalar;
     type Point = k256::ProjectivePoint;
+    type Affine = k256::AffinePoint;
 
     fn reduce(bytes: &[u8; 32]) -> Self::Scalar {
         <k256::Scalar as Reduce<U256>>::reduce_bytes(&(*bytes).into())
@@ -132,12 +171,17 @@ impl Curve for Secp256k1 {
         <k256::Scalar as Reduce<U512>>::reduce(U512::from_be_slice(bytes))
     }
 
-    fn encode_all(points: &[Self::Point]) -> Vec<[u8; POINT_BYTES]> {
-        let affine = <k256::ProjectivePoint as BatchNormalize<[_]>>::batch_normalize(points);
-        affine
-            .iter()
-            .map(|p| compressed(&p.to_encoded_point(true)))
-            .collect()
+    fn normalize_all(points: &[Self::Point]) -> Vec<Self::Affine> {
+        <k256::ProjectivePoint as BatchNormalize<[_]>>::batch_normalize(points)
+    }
+
+    fn compress(point: &Self::Affine) -> [u8; POINT_BYTES] {
+        compressed(&point.to_encoded_point(true))
+    }
+
+    fn generator_table() -> &'static GeneratorTable<Self> {
+        static TABLE: OnceLock<GeneratorTable<Secp256k1>> = OnceLock::new();
+        TABLE.get_or_init(GeneratorTable::new)
     }
 
     fn decode(bytes: &[u8; POINT_BYTES]) -> Option<Self::Point> {
@@ -164,7 +208,9 @@ impl Curve for Secp256k1 {
         };
         // The library takes low `s` only; `(r, s)` and `(r, -s)` verify alike.
         signature.normalize_s();
-        secp256k1::Secp256k1::verification_only()
+        static LIBRARY: LazyLock<secp256k1::Secp256k1<secp256k1::VerifyOnly>> =
+            LazyLock::new(secp256k1::Secp256k1::verification_only);
+        LIBRARY
             .verify_ecdsa(&Message::from_digest(*digest), &signature, &key)
             .is_ok()
     }
@@ -174,6 +220,7 @@ impl Curve for P256 {
     const ID: CurveId = CurveId::P256;
     type Scalar = p256::Scalar;
     type Point = p256::ProjectivePoint;
+    type Affine = p256::AffinePoint;
 
     fn reduce(bytes: &[u8; 32]) -> Self::Scalar {
         <p256::Scalar as Reduce<U256>>::reduce_bytes(&(*bytes).into())
@@ -188,13 +235,18 @@ impl Curve for P256 {
             + <p256::Scalar as Reduce<U256>>::reduce(low)
     }
 
-    fn encode_all(points: &[Self::Point]) -> Vec<[u8; POINT_BYTES]> {
-        // The library offers the common inversion for arrays only.
-        let affine: Vec<_> = points.iter().map(|p| p.to_affine()).collect();
-        affine
-            .iter()
-            .map(|p| compressed(&p.to_encoded_point(true)))
-            .collect()
+    fn normalize_all(points: &[Self::Point]) -> Vec<Self::Affine> {
+        // The library offers no common inversion on this curve.
+        points.iter().map(|p| p.to_affine()).collect()
+    }
+
+    fn compress(point: &Self::Affine) -> [u8; POINT_BYTES] {
+        compressed(&point.to_encoded_point(true))
+    }
+
+    fn generator_table() -> &'static GeneratorTable<Self> {
+        static TABLE: OnceLock<GeneratorTable<P256>> = OnceLock::new();
+        TABLE.get_or_init(GeneratorTable::new)
     }
 
     fn decode(bytes: &[u8; POINT_BYTES]) -> Option<Self::Point> {
@@ -207,6 +259,11 @@ impl Curve for P256 {
     fn coordinates(point: &Self::Point) -> ([u8; 32], bool) {
         let affine = point.to_affine();
         (affine.x().into(), affine.y_is_odd().into())
+    }
+
+    /// By our table: the library has none on this curve, and takes six times as long.
+    fn base(scalar: &Self::Scalar) -> Self::Point {
+        Self::generator_table().multiply(scalar)
     }
 
     fn verify(key: &[u8; POINT_BYTES], digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32]) -> bool {

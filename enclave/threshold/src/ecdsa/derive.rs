@@ -165,7 +165,7 @@ impl<C: Curve> Node<C> {
 
     fn tweaked(&self, left: &[u8; 32], chain_code: [u8; 32]) -> Option<Self> {
         let tweak = C::scalar(left)?;
-        let key = self.key + C::base(&tweak);
+        let key = self.key + C::base_public(&tweak);
         if key.is_identity().into() {
             return None;
         }

@@ -11,6 +11,7 @@ mod curve;
 mod derive;
 mod dkg;
 mod key;
+mod multiples;
 pub mod pairwise;
 mod presign;
 mod presignature;

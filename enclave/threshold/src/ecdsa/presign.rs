@@ -3,7 +3,7 @@
 //!
 //! | round | message | what the receiver checks |
 //! | --- | --- | --- |
-//! | 1 commit | broadcast: hash of all nonce points `R_i`. direct: the multiplications' first message, sender as Bob | context |
+//! | 1 commit | broadcast: hash of all nonce points `R_i`. direct: the id of the pair's setup and the multiplications' first message, sender as Bob | context, setup |
 //! | 2 multiply | broadcast: all `R_i`, and key share points `pk_i`. direct: the multiplications' answer, sender as Alice; for each presignature `Γ^u`, `Γ^v`, `ψ` | echo of round 1, hash, encodings, the multiplications' checks, both products in the exponent, the sum of the `pk_i` |
 //! | 3 confirm | nothing but the echo of round 2 | echo of round 2 |
 //!
@@ -15,8 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k256::elliptic_curve::Field as _;
 use k256::elliptic_curve::group::Group as _;
+use k256::elliptic_curve::{Field as _, PrimeField as _};
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
@@ -26,6 +26,7 @@ use crate::{AbortReason, Error, MAX_BATCH, Outbox, Participant, Reject, SessionI
 
 use super::curve::{Curve, CurveId, P256, POINT_BYTES, SCALAR_BYTES, Secp256k1};
 use super::key::KeyPackage;
+use super::multiples::{self, Product};
 use super::pairwise;
 use super::presignature::{PairSetups, Presignature, PresignatureId, Presigned, Secret};
 use super::shamir;
@@ -187,7 +188,8 @@ impl Run {
         })
     }
 
-    /// Steps 4 to 6 of the protocol: nonce shares, masks, the first message of the multiplications as Bob.
+    /// Steps 4 to 6 of the protocol: nonce shares, masks, the first message of the multiplications as Bob. And
+    /// of step 7 what is broadcast later.
     pub(super) fn start<C: Presigned, A: After<C>>(
         self,
         setup: Setup,
@@ -196,9 +198,16 @@ impl Run {
     ) -> Result<(Protocol<A::Output>, Outbox), Error> {
         let nonces = random::<C>(self.count, rng);
         let masks = random::<C>(self.count, rng);
-        let points: Vec<C::Point> = nonces.iter().map(C::base).collect();
-        let opening = C::encode_all(&points).concat();
-        let commitment = self.commitment(self.key.me(), &opening);
+        let keys = self.key_shares::<C>()?;
+        let mut inputs = Zeroizing::new(Vec::with_capacity(self.count));
+        inputs.extend(nonces.iter().zip(keys.iter()).map(|(r, sk)| [*r, *sk]));
+        let own = Points::<C> {
+            nonces: nonces.iter().map(C::base).collect(),
+            keys: keys.iter().map(C::base).collect(),
+        };
+        let broadcast = own.encode();
+        let (opening, _) = broadcast.split_at(self.count * POINT_BYTES);
+        let commitment = self.commitment(self.key.me(), opening);
 
         let mut bobs = BTreeMap::new();
         let mut direct = BTreeMap::new();
@@ -211,10 +220,10 @@ impl Run {
         }
         let state = Commit {
             run: self,
-            nonces,
+            inputs,
             masks,
-            points,
-            opening,
+            own,
+            broadcast,
             bobs,
             after,
         };
@@ -292,10 +301,12 @@ fn random<C: Curve>(count: usize, rng: &mut dyn CryptoRngCore) -> Zeroizing<Vec<
 /// Round 1: awaits the others' commitments and first messages.
 struct Commit<C: Curve, A> {
     run: Run,
-    nonces: Zeroizing<Vec<C::Scalar>>,
+    /// For each presignature, nonce share and key share.
+    inputs: Zeroizing<Vec<[C::Scalar; 2]>>,
     masks: Zeroizing<Vec<C::Scalar>>,
-    points: Vec<C::Point>,
-    opening: Vec<u8>,
+    own: Points<C>,
+    /// What this signer will broadcast.
+    broadcast: Vec<u8>,
     bobs: BTreeMap<Participant, pairwise::Bob<C>>,
     after: A,
 }
@@ -316,17 +327,14 @@ impl<C: Presigned, A: After<C>> Round<A::Output> for Commit<C, A> {
     ) -> Result<Next<A::Output>, Error> {
         let Self {
             run,
-            nonces,
+            inputs,
             masks,
-            points,
-            opening,
+            own,
+            broadcast,
             bobs,
             after,
         } = *self;
         let me = run.key.me();
-        let keys = run.key_shares::<C>()?;
-        let mut inputs = Zeroizing::new(Vec::with_capacity(run.count));
-        inputs.extend(nonces.iter().zip(keys.iter()).map(|(r, sk)| [*r, *sk]));
 
         // `u` and `v` without what the peers have yet to send.
         let mut sums = Zeroizing::new(vec![[C::Scalar::ZERO; 2]; run.count]);
@@ -361,13 +369,6 @@ impl<C: Presigned, A: After<C>> Round<A::Output> for Commit<C, A> {
             commitments.insert(*peer, parts.broadcast.to_vec());
         }
 
-        let key_points: Vec<C::Point> = keys.iter().map(C::base).collect();
-        let mut broadcast = opening;
-        broadcast.extend(C::encode_all(&key_points).iter().flatten());
-        let own = Points {
-            nonces: points,
-            keys: key_points,
-        };
         let state = Open {
             run,
             inputs,
@@ -454,8 +455,7 @@ impl<C: Presigned, A: After<C>> Round<A::Output> for Open<C, A> {
             let products = pairwise::bob_finish::<C>(pair, bob, answer)
                 .map_err(|failure| failure.by(*peer))?;
             if !points.verify(&proofs, &chis, &products, rng) {
-                pair.poison();
-                return Err(Error::abort(AbortReason::ConsistencyCheck, *peer));
+                return Err(pair.fail(AbortReason::ConsistencyCheck).by(*peer));
             }
 
             for (sums, products) in sums.iter_mut().zip(products.iter()) {
@@ -516,6 +516,11 @@ struct Points<C: Curve> {
 }
 
 impl<C: Curve> Points<C> {
+    fn encode(&self) -> Vec<u8> {
+        let all = [self.nonces.as_slice(), &self.keys].concat();
+        C::encode_all(&all).concat()
+    }
+
     fn decode(mut bytes: &[u8], count: usize) -> Option<Self> {
         let mut points = || -> Option<Vec<C::Point>> {
             let next = |_| C::decode(take(&mut bytes)?);
@@ -537,21 +542,33 @@ impl<C: Curve> Points<C> {
     /// That the peer's inputs as Alice were `r_j` and `sk_j`: `χ R_j - Γ^u = d^u G` and
     /// `χ pk_j - Γ^v = d^v G`, for every presignature. (The paper prints the interpolated share
     /// without its share of zero in the second check's place of `sk_j`; an honest peer would fail that.)
+    ///
+    /// All at once: each equation but the first is multiplied by a random number of 128 bits, and the sum has
+    /// to hold. Where one of them does not, one choice of its number in 2^128 at most makes the sum do; where
+    /// the first alone does not, none.
     fn verify(
         &self,
         proofs: &[Proof<C>],
         chis: &[C::Scalar],
         products: &[[C::Scalar; 2]],
-        _rng: &mut dyn CryptoRngCore,
+        rng: &mut dyn CryptoRngCore,
     ) -> bool {
         let points = self.nonces.iter().zip(&self.keys);
         let parts = points.zip(proofs).zip(chis).zip(products);
-        let mut holds = true;
+        let mut terms = Zeroizing::new(Vec::<Product<C>>::with_capacity(4 * chis.len()));
+        let mut shares = Zeroizing::new(C::Scalar::ZERO);
+        let (mut number, mut bits) = (C::Scalar::ONE, 1);
         for ((((nonce, key), proof), chi), [u, v]) in parts {
-            holds &= *nonce * chi - proof.gammas.0 == C::base(u);
-            holds &= *key * chi - proof.gammas.1 == C::base(v);
+            for (point, gamma, share) in [(nonce, proof.gammas.0, u), (key, proof.gammas.1, v)] {
+                terms.push(Product::new(*point, 256, number * chi));
+                terms.push(Product::new(-gamma, bits, number));
+                *shares += number * share;
+                let mut random = [0; 16];
+                rng.fill_bytes(&mut random);
+                (number, bits) = (C::Scalar::from_u128(u128::from_le_bytes(random)), 128);
+            }
         }
-        holds
+        multiples::sum(&terms) == C::base(&shares)
     }
 }
 

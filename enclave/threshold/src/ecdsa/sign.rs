@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use k256::elliptic_curve::Field as _;
 use k256::elliptic_curve::group::Group as _;
+use k256::elliptic_curve::ops::Invert as _;
 use k256::elliptic_curve::scalar::IsHigh as _;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
@@ -69,12 +70,17 @@ pub struct SigningParams {
     /// This run. Never used before.
     pub session: SessionId,
     /// Digest of whatever else the signers must agree on: the signing request, say.
+    ///
+    /// Without presignatures it is also all that ties a run to the key's epoch and the signers' instances
+    /// (boot ids), which presignatures have in their
+    /// [`binding`](super::PresigningParams::binding): the caller puts them in here.
     pub context: [u8; 32],
     /// Who signs: at least the key's threshold of its participants; with presignatures, theirs.
     pub signers: BTreeSet<Participant>,
     /// The signer that receives the shares and makes the signatures.
     pub coordinator: Participant,
-    /// 32 random bytes that nobody could know before this request was made.
+    /// 32 random bytes that nobody could know before this request was made, and that the coordinator
+    /// did not choose: `docs/threshold-ecdsa.md` says what is lost where it did.
     pub entropy: [u8; 32],
     /// What is signed: 1 to [`MAX_BATCH`], in one order.
     pub messages: Vec<Signable>,
@@ -111,7 +117,8 @@ pub fn sign_online(
 /// # Errors
 ///
 /// [`Error::Reject`] when the parameters are not served, do not fit the key, or a setup is missing or
-/// poisoned.
+/// poisoned. Where another run poisons a setup meanwhile, the run ends with [`Reject::SetupPoisoned`] and
+/// no share is released.
 pub fn sign(
     key: Arc<KeyPackage>,
     setups: &PairSetups,
@@ -138,9 +145,6 @@ fn online<C: Presigned>(
     };
     if presignatures.len() != params.messages.len() || !presignatures.iter().all(fits) {
         return Err(Reject::Presignature.into());
-    }
-    if presignatures.iter().any(Presignature::is_poisoned) {
-        return Err(Reject::SetupPoisoned.into());
     }
     let view = params.view(Kind::OnlineSigning, &key, binding, &presignatures);
     let setup = Setup {
@@ -276,8 +280,10 @@ impl SigningParams {
 struct Shares<C: Curve> {
     others: Vec<Participant>,
     messages: Vec<Signable>,
-    /// For each message, the shifted nonce point, and the sums of the `u_i` and `w_i`.
-    sums: Vec<(Nonce<C>, [C::Scalar; 2])>,
+    /// For each message, the shifted nonce point.
+    nonces: Vec<Nonce<C>>,
+    /// For each message, the sums of the `u_i` and `w_i`: so far this signer's own.
+    sums: Zeroizing<Vec<[C::Scalar; 2]>>,
 }
 
 /// A signature's nonce point, as the signature has it.
@@ -310,6 +316,10 @@ impl<C: Presigned> Shares<C> {
         view: &[u8; 32],
         presignatures: Vec<Presignature>,
     ) -> Result<Next<Signed>, Error> {
+        // In full signing, another run may have failed since this one's own checks.
+        if presignatures.iter().any(Presignature::is_poisoned) {
+            return Err(Reject::SetupPoisoned.into());
+        }
         let mut shares = Zeroizing::new(vec![C::Scalar::ZERO; 2 * params.messages.len()]);
         // Shares of zero that cancel only among signers with the same view.
         if let Some(presignature) = presignatures.first() {
@@ -329,7 +339,7 @@ impl<C: Presigned> Shares<C> {
                 scalars,
             } = presignature.into_secret::<C>()?;
             let [mask, u, v] = **scalars;
-            let nonce = Nonce::<C>::new(&(nonce_point + C::base(&shift)))?;
+            let nonce = Nonce::<C>::new(&(nonce_point + C::base_public(&shift)))?;
             let tweak = C::scalar(message.key.tweak()).ok_or(Error::Bug("a tweak is canonical"))?;
             let digest = C::reduce(&message.digest);
             let [u_share, w_share] = share;
@@ -338,7 +348,6 @@ impl<C: Presigned> Shares<C> {
             nonces.push(nonce);
         }
 
-        let (pairs, _) = shares.as_chunks::<2>();
         if key.me() != params.coordinator {
             let mut bytes = Vec::with_capacity(shares.len() * SCALAR_BYTES);
             bytes.extend(shares.iter().flat_map(C::scalar_bytes));
@@ -354,7 +363,8 @@ impl<C: Presigned> Shares<C> {
                 .filter(|p| *p != me)
                 .collect(),
             messages: params.messages,
-            sums: nonces.into_iter().zip(pairs.iter().copied()).collect(),
+            nonces,
+            sums: Zeroizing::new(shares.as_chunks::<2>().0.to_vec()),
         };
         Ok(Next::Continue(Outgoing::nothing(), Box::new(state)))
     }
@@ -376,18 +386,19 @@ impl<C: Presigned> Round<Signed> for Shares<C> {
         let Self {
             others,
             messages,
+            nonces,
             mut sums,
         } = *self;
         for (from, parts) in received {
             let mut rest = parts.direct;
-            for sum in sums.iter_mut().flat_map(|(_, sums)| sums) {
+            for sum in sums.iter_mut().flatten() {
                 let share = take(&mut rest).and_then(C::scalar);
                 *sum += share.ok_or(Error::abort(AbortReason::Malformed, *from))?;
             }
         }
         let signatures = messages
             .iter()
-            .zip(&sums)
+            .zip(nonces.iter().zip(sums.iter()))
             .map(|(message, (nonce, sums))| combine::<C>(message, nonce, sums))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| super::blame(AbortReason::InvalidSignatureShare, others))?;
@@ -401,7 +412,8 @@ fn combine<C: Curve>(
     nonce: &Nonce<C>,
     [u, w]: &[C::Scalar; 2],
 ) -> Option<Signature> {
-    let s = *w * Option::<C::Scalar>::from(u.invert())?;
+    // In the paper everyone sends its shares to everyone: the sums are nothing to hide.
+    let s = *w * Option::<C::Scalar>::from(u.invert_vartime())?;
     // `-s` goes with the negated nonce point: the same x, the other y.
     let (s, recovery_id) = match s.is_high().into() {
         true => (-s, nonce.recovery_id ^ 1),
