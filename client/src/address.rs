@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// The main chain: `bc1p...`
+    /// The main chain: `bc1...`
     Bitcoin,
-    /// `tb1p...`
+    /// `tb1...`
     Testnet,
-    /// `tb1p...`
+    /// `tb1...`
     Signet,
-    /// `bcrt1p...`
+    /// `bcrt1...`
     Regtest,
 }
 
@@ -45,6 +45,29 @@ pub fn taproot(internal_key: &[u8; 32], network: Network) -> Result<bitcoin::Add
         None,
         bitcoin::Network::from(network),
     ))
+}
+
+/// The P2WPKH address of a compressed key (BIP-141), in bech32.
+///
+/// # Errors
+/// [`Error::Input`] when it is no point of secp256k1.
+pub fn p2wpkh(public_key: &[u8; 33], network: Network) -> Result<bitcoin::Address> {
+    let key = bitcoin::CompressedPublicKey::from_slice(public_key)
+        .map_err(|_| Error::input("public key", "is no point of secp256k1"))?;
+    Ok(bitcoin::Address::p2wpkh(
+        &key,
+        bitcoin::Network::from(network),
+    ))
+}
+
+/// The Ethereum address of a compressed key, with the checksum of EIP-55.
+///
+/// # Errors
+/// [`Error::Input`] when it is no point of secp256k1.
+pub fn ethereum(public_key: &[u8; 33]) -> Result<String> {
+    arca_policy::ethereum_address(public_key)
+        .map(|address| arca_policy::ethereum_checksum(&address))
+        .map_err(|problem| Error::input("public key", problem))
 }
 
 /// The Solana address of an Ed25519 public key: its 32 bytes in base58.
@@ -112,6 +135,38 @@ mod tests {
     #[test]
     fn what_is_no_x_coordinate_is_refused() {
         assert!(taproot(&[0xff; 32], Network::Bitcoin).is_err());
+    }
+
+    /// BIP-84's test vector, its first receiving address.
+    #[test]
+    fn p2wpkh_addresses_are_those_of_bip84() {
+        let key = hex::decode("0330d54fd0dd420a6e5f8d3624f5f3482cae350f79d5f0753bf5beef9c2d91af3c");
+        let key: [u8; 33] = key.unwrap().try_into().unwrap();
+        for (network, address) in [
+            (
+                Network::Bitcoin,
+                "bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu",
+            ),
+            (
+                Network::Regtest,
+                "bcrt1qcr8te4kr609gcawutmrza0j4xv80jy8zeqchgx",
+            ),
+        ] {
+            assert_eq!(p2wpkh(&key, network).unwrap().to_string(), address);
+        }
+        assert!(p2wpkh(&[4; 33], Network::Bitcoin).is_err());
+    }
+
+    /// The account of EIP-155's example, secret 0x46 thirty-two times.
+    #[test]
+    fn ethereum_addresses_are_checksummed() {
+        let key = hex::decode("024bc2a31265153f07e70e0bab08724e6b85e217f8cd628ceb62974247bb493382");
+        let key: [u8; 33] = key.unwrap().try_into().unwrap();
+        assert_eq!(
+            ethereum(&key).unwrap(),
+            "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"
+        );
+        assert!(ethereum(&[4; 33]).is_err());
     }
 
     /// The system program's address is 32 zero bytes; the second is RFC 8032's first public key.

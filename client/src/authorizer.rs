@@ -11,6 +11,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use crate::client::Payload;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::resources::KeyRef;
 
 /// Signs requests with the principal's key, so that every party can check who asked.
 pub(crate) struct Authorizer {
@@ -38,7 +39,7 @@ impl Authorizer {
 
     pub fn authorize(
         &self,
-        key: &str,
+        key: &KeyRef<'_>,
         request_id: &str,
         payload: &Payload,
         timeout: Duration,
@@ -51,6 +52,11 @@ impl Authorizer {
                 message.as_slice(),
                 Wire::SolanaMessage(message.clone()),
             ),
+            Payload::EthereumTransaction(transaction) => (
+                "ethereum_transaction",
+                transaction.as_slice(),
+                Wire::EthereumTransaction(transaction.clone()),
+            ),
             Payload::Digest(digest) => ("digest", digest.as_slice(), Wire::Digest(digest.to_vec())),
         };
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -59,18 +65,18 @@ impl Authorizer {
             cluster: &self.cluster,
             initiator: &self.principal,
             request_id,
-            key,
+            key: key.name,
             payload_kind,
             payload: bytes,
             expire_ms,
-            derivation_path: &[],
+            derivation_path: key.path.steps(),
         }
         .digest();
         let signature: p256::ecdsa::Signature =
             self.key.sign_prehash(&digest).map_err(Error::bug)?;
         Ok(v1::CreateSigningRequestRequest {
             request_id: request_id.to_owned(),
-            key: key.to_owned(),
+            key: key.name.to_owned(),
             payload: Some(v1::SigningPayload {
                 payload: Some(wire),
             }),
@@ -79,7 +85,7 @@ impl Authorizer {
                 nanos: i32::try_from(expire_ms % 1000).map_err(Error::bug)? * 1_000_000,
             }),
             authorization: signature.to_bytes().to_vec(),
-            derivation_path: Vec::new(),
+            derivation_path: key.path.steps().to_vec(),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::connect::{Connection, is_transport, own_error};
 use crate::error::{Error, Result};
 use crate::patience::{FIRST_PAUSE, Failure, Patience};
-use crate::resources::{Key, Parties, Scheme, SigningRequest};
+use crate::resources::{Key, KeyRef, Parties, Scheme, SigningRequest};
 
 /// What is to be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Payload {
     Psbt(Vec<u8>),
     /// A serialised Solana message.
     SolanaMessage(Vec<u8>),
+    /// An unsigned Ethereum transaction: the bytes whose Keccak-256 is signed.
+    EthereumTransaction(Vec<u8>),
     /// 32 bytes as they are.
     Digest([u8; 32]),
 }
@@ -314,16 +316,16 @@ impl Client {
         }
     }
 
-    /// Asks for a signature, with this principal's own signature over the request. Returns as soon as the
-    /// party has stored it.
+    /// Asks for a signature of a key (its resource name) or of one below it ([`Key::at`]), with this principal's
+    /// own signature over the request. Returns as soon as the party has stored it.
     ///
     /// A lost connection is made again and the request repeated: the party knows it by `request_id`.
     ///
     /// # Errors
     /// [`Error::Reject`] when the request is not admitted, [`Error::Config`] without a principal's key.
-    pub async fn request_signature(
+    pub async fn request_signature<'a>(
         &self,
-        key: &str,
+        key: impl Into<KeyRef<'a>>,
         request_id: &str,
         payload: &Payload,
         timeout: Duration,
@@ -335,7 +337,7 @@ impl Client {
                 "add [principal] with the path of its key",
             )
         })?;
-        let request = authorizer.authorize(key, request_id, payload, timeout)?;
+        let request = authorizer.authorize(&key.into(), request_id, payload, timeout)?;
         let object = format!("signing request with id {request_id}");
         let patience = Patience::new(&object, timeout);
         patience
@@ -404,9 +406,12 @@ impl Client {
     /// # Errors
     /// As [`request_signature`](Self::request_signature) and [`watch`](Self::watch); [`Error::Abort`] for
     /// every other end.
-    pub async fn sign(
+    ///
+    /// # Security
+    /// What came back is the party's word until [`crate::verify::signatures`] has verified it.
+    pub async fn sign<'a>(
         &self,
-        key: &str,
+        key: impl Into<KeyRef<'a>>,
         request_id: &str,
         payload: &Payload,
         timeout: Duration,

@@ -76,6 +76,26 @@ pub enum Error {
         /// The party's words.
         message: String,
     },
+    /// Not asked for: every party decodes the payload with the same code as this program, and refuses it.
+    #[error("{object}: {message} ({reason})")]
+    Declined {
+        /// What was to be signed, and with which key.
+        object: String,
+        /// Stable, in UPPER_SNAKE_CASE; as a party's would be.
+        reason: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// An Ethereum node did not answer, or not as hoped for.
+    #[error("Ethereum node {url}: {problem}")]
+    Node {
+        /// Where it was asked.
+        url: String,
+        /// What happened.
+        problem: String,
+        /// Whether the node itself said so.
+        answered: bool,
+    },
     /// A session or operation ended without its result.
     #[error("{object}: {message} ({reason}){}", name_culprits(culprits))]
     Abort {
@@ -143,6 +163,14 @@ impl Error {
         }
     }
 
+    pub(crate) fn declined(object: impl ToString, rejection: &arca_policy::Rejection) -> Self {
+        Self::Declined {
+            object: object.to_string(),
+            reason: rejection.reason(),
+            message: rejection.to_string(),
+        }
+    }
+
     pub(crate) fn bug(what: impl ToString) -> Self {
         Self::Bug(what.to_string())
     }
@@ -187,6 +215,9 @@ impl Error {
             | Self::Reject { reason, .. }
             | Self::Abort { reason, .. } => reason,
             Self::Unverified { .. } => "NOT_VERIFIED",
+            Self::Declined { reason, .. } => reason,
+            Self::Node { answered: true, .. } => "NODE_REFUSED",
+            Self::Node { .. } => "NODE_UNREACHABLE",
             Self::Timeout { .. } => "TIMEOUT",
             Self::Process { .. } => "PROCESS_FAILED",
             Self::Bug(_) => "BUG",
@@ -211,6 +242,15 @@ impl Error {
             Self::Unverified { .. } => "do not use it; ask whoever gave it to you".to_owned(),
             Self::Reject { code, reason, .. } => {
                 advice_for_reason(reason).unwrap_or_else(|| advice_for_code(*code)).to_owned()
+            }
+            Self::Declined { reason, .. } => advice_for_reason(reason)
+                .unwrap_or("correct what is to be signed, or use another key")
+                .to_owned(),
+            Self::Node { answered: true, .. } => {
+                "correct the transaction, or whatever the node complains of, and run it again".to_owned()
+            }
+            Self::Node { .. } => {
+                "check that the node runs and that the URL is right; only http:// is spoken here".to_owned()
             }
             Self::Abort { culprits, .. } if culprits.is_empty() => {
                 "run the command again; `arca status` shows which parties are up".to_owned()
@@ -251,7 +291,13 @@ fn advice_for_reason(reason: &str) -> Option<&'static str> {
         "RAW_DIGEST_NOT_ALLOWED" => {
             "send the transaction itself, or use a key made with --allow-raw-digest"
         }
-        "SCHEME_MISMATCH" => "use a bip340 key for Bitcoin and an ed25519 key for Solana",
+        "SCHEME_MISMATCH" => {
+            "use a bip340 key for taproot, an ecdsa-secp256k1 key for Ethereum and P2WPKH, an ed25519 key for \
+             Solana; an ecdsa-p256 key signs raw digests alone"
+        }
+        "DERIVATION_PATH" => {
+            "only ecdsa-secp256k1 keys have keys below them; leave --path out for the key itself"
+        }
         "KEY_PENDING" => "wait until every party of the key is up, and run it again",
         "STORAGE_FULL" => "have the party's operator raise `quota_bytes` or make room on its disk",
         "SEALED_BLOB_NOT_AUTHENTIC"

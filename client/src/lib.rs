@@ -27,26 +27,33 @@ mod client;
 pub mod clock;
 mod cluster;
 mod connect;
+mod ecdsa;
 pub mod enroll;
 mod error;
+pub mod ethereum;
+mod group_key;
 pub mod keyfile;
 pub mod local;
 pub mod manifest_file;
 pub mod party_files;
+mod path;
 mod patience;
 mod profile;
 pub mod psbt;
 mod resources;
 pub mod solana;
+pub mod verify;
 
 pub use client::{Client, Evidence, NewKey, Payload};
 pub use cluster::{Cluster, candidate};
 pub use error::{DOMAIN, Error, Result};
+pub use group_key::GroupKey;
+pub use path::DerivationPath;
 pub use profile::{
     Administrators, Kind, Principal, Profile, ProfileFile, PublicKey, check_endpoint,
     read_simulated_root,
 };
 pub use resources::{
-    Connection, Failure, Key, KeyState, Parties, PartyStatus, Scheme, Signature, SigningRequest,
-    State,
+    Connection, EcdsaSigner, Failure, Key, KeyRef, KeyState, Parties, PartyStatus, Scheme,
+    Signature, SigningRequest, State,
 };

@@ -5,16 +5,18 @@ use bitcoin::base64::engine::general_purpose::STANDARD;
 use bitcoin::consensus::encode;
 use bitcoin::hashes::Hash;
 use bitcoin::key::{Secp256k1, TapTweak};
-use bitcoin::psbt::Psbt;
-use bitcoin::secp256k1::{Message, schnorr};
-use bitcoin::sighash::{Prevouts, SighashCache, TapSighashType};
-use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, Witness, taproot};
+use bitcoin::psbt::{Input, Psbt};
+use bitcoin::secp256k1::{self, Message, schnorr};
+use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
+use bitcoin::{Amount, CompressedPublicKey, ScriptBuf, Transaction, TxOut, Witness, taproot};
 
-use crate::address;
 use crate::error::{Error, Result};
+use crate::{address, ecdsa};
 
-/// What verifies a finished spend here.
+/// What verifies a finished taproot spend here.
 pub const VERIFIER: &str = "libsecp256k1 over the BIP-341 signature hash";
+/// What verifies a finished P2WPKH spend here.
+pub const P2WPKH_VERIFIER: &str = "libsecp256k1 over the BIP-143 signature hash";
 
 /// Reads a PSBT: BIP-174 binary, or that in base64 or hex.
 ///
@@ -59,7 +61,7 @@ pub struct Spend {
     pub transaction: Transaction,
     /// What the inputs hold more than the outputs.
     pub fee: Amount,
-    /// The inputs that the cluster signed and [`VERIFIER`] verified.
+    /// The inputs that the cluster signed and libsecp256k1 verified.
     pub verified: Vec<usize>,
 }
 
@@ -78,43 +80,72 @@ impl Spend {
 /// # Errors
 /// [`Error::Unverified`] when a signature does not fit its input; nothing of it is returned then.
 pub fn finalise(
-    mut psbt: Psbt,
+    psbt: Psbt,
     internal_key: &[u8; 32],
     signatures: &[(u32, [u8; 64])],
 ) -> Result<Signed> {
-    if signatures.is_empty() {
-        return Err(Error::unverified("signed PSBT", "no input was signed"));
-    }
-    let mut signed = Vec::with_capacity(signatures.len());
-    for (index, bytes) in signatures {
-        let index = usize::try_from(*index).map_err(Error::bug)?;
-        let input = psbt
-            .inputs
-            .get_mut(index)
-            .ok_or_else(|| Error::unverified("signed PSBT", format!("it has no input {index}")))?;
+    let script = output_script(internal_key)?;
+    let spends = signatures.iter().map(|(input, bytes)| {
         let signature = taproot::Signature {
             signature: schnorr::Signature::from_slice(bytes).map_err(Error::bug)?,
             sighash_type: TapSighashType::Default,
         };
-        input.final_script_witness = Some(Witness::p2tr_key_spend(&signature));
-        // What BIP-371 tells a finaliser to remove.
-        input.sighash_type = None;
-        input.tap_key_sig = None;
-        input.tap_internal_key = None;
-        input.tap_merkle_root = None;
-        input.tap_key_origins.clear();
-        input.tap_scripts.clear();
-        input.tap_script_sigs.clear();
-        signed.push(index);
+        Ok((*input, script.clone(), Witness::p2tr_key_spend(&signature)))
+    });
+    complete(psbt, spends.collect::<Result<_>>()?)
+}
+
+/// As [`finalise`], for P2WPKH inputs: each with the compressed key that it belongs to and its ECDSA signature,
+/// r and s, made with SIGHASH_ALL.
+///
+/// # Errors
+/// As [`finalise`].
+pub fn finalise_p2wpkh(psbt: Psbt, signatures: &[(u32, [u8; 33], [u8; 64])]) -> Result<Signed> {
+    let spends = signatures.iter().map(|(input, public_key, signature)| {
+        let mut der = ecdsa::der(signature)?;
+        der.push(SIGHASH_ALL);
+        let witness = Witness::from_slice(&[der.as_slice(), public_key]);
+        let script = ScriptBuf::from_bytes(arca_policy::p2wpkh_script(public_key));
+        Ok((*input, script, witness))
+    });
+    complete(psbt, spends.collect::<Result<_>>()?)
+}
+
+/// The signature hash type at the end of an ECDSA signature.
+const SIGHASH_ALL: u8 = 1;
+
+/// Finalises inputs, each with the script that it has to spend and its witness.
+fn complete(mut psbt: Psbt, spends: Vec<(u32, ScriptBuf, Witness)>) -> Result<Signed> {
+    if spends.is_empty() {
+        return Err(Error::unverified("signed PSBT", "no input was signed"));
+    }
+    let mut signed = Vec::with_capacity(spends.len());
+    for (index, script, witness) in spends {
+        let index = usize::try_from(index).map_err(Error::bug)?;
+        let input = psbt
+            .inputs
+            .get_mut(index)
+            .ok_or_else(|| Error::unverified("signed PSBT", format!("it has no input {index}")))?;
+        // What BIP-174 and BIP-371 tell a finaliser to keep: the coin, and what nobody here knows.
+        *input = Input {
+            witness_utxo: input.witness_utxo.take(),
+            non_witness_utxo: input.non_witness_utxo.take(),
+            final_script_witness: Some(witness),
+            proprietary: std::mem::take(&mut input.proprietary),
+            unknown: std::mem::take(&mut input.unknown),
+            ..Input::default()
+        };
+        signed.push((index, script));
     }
     let prevouts = prevouts(&psbt)?;
-    let script = output_script(internal_key)?;
     let mut transaction = psbt.unsigned_tx.clone();
     for (input, from) in transaction.input.iter_mut().zip(&psbt.inputs) {
         input.witness = from.final_script_witness.clone().unwrap_or_default();
         input.script_sig = from.final_script_sig.clone().unwrap_or_default();
     }
-    verify(&transaction, &prevouts, &script, &signed)?;
+    for (index, script) in &signed {
+        verify(&transaction, &prevouts, script, &[*index])?;
+    }
 
     let open: Vec<usize> = psbt
         .inputs
@@ -130,7 +161,7 @@ pub fn finalise(
         Ok(Signed::Final(Box::new(Spend {
             transaction,
             fee,
-            verified: signed,
+            verified: signed.into_iter().map(|(index, _)| index).collect(),
         })))
     } else {
         Ok(Signed::Partial {
@@ -140,7 +171,7 @@ pub fn finalise(
     }
 }
 
-/// Verifies that `inputs` of `transaction` spend outputs of `script` by taproot's key path.
+/// Verifies that `inputs` of `transaction` spend outputs of `script`: P2TR by the key path, or P2WPKH.
 ///
 /// `prevouts` are the outputs that the transaction spends, all of them, in its inputs' order: BIP-341 hashes
 /// their amounts and scripts. Of the transaction nothing but its bytes is believed: signature and key are
@@ -157,13 +188,6 @@ pub fn verify(
     let failed = |index: usize, problem: &str| {
         Error::unverified(format!("input {index} of the transaction"), problem)
     };
-    let secp = Secp256k1::verification_only();
-    let output_key = script
-        .as_bytes()
-        .get(2..)
-        .filter(|_| script.is_p2tr())
-        .and_then(|key| bitcoin::XOnlyPublicKey::from_slice(key).ok())
-        .ok_or_else(|| Error::bug("verify() needs a P2TR script"))?;
     let mut cache = SighashCache::new(transaction);
     for &index in inputs {
         let prevout = prevouts
@@ -177,32 +201,84 @@ pub fn verify(
             .get(index)
             .map(|input| input.witness.to_vec())
             .ok_or_else(|| failed(index, "does not exist"))?;
-        let [signature] = witness.as_slice() else {
-            return Err(failed(index, "is no key-path spend"));
+        let outcome = if script.is_p2tr() {
+            verify_key_path(&mut cache, prevouts, script, index, &witness)
+        } else if script.is_p2wpkh() {
+            verify_witness_key(&mut cache, prevout, index, &witness)
+        } else {
+            return Err(Error::bug("verify() needs a P2TR or P2WPKH script"));
         };
-        // 64 bytes mean SIGHASH_DEFAULT; this program asks for nothing else.
-        let signature = schnorr::Signature::from_slice(signature)
-            .map_err(|_| failed(index, "has no 64-byte signature"))?;
-        let hash = cache
-            .taproot_key_spend_signature_hash(
-                index,
-                &Prevouts::All(prevouts),
-                TapSighashType::Default,
-            )
-            .map_err(|cause| failed(index, &cause.to_string()))?;
-        secp.verify_schnorr(
+        outcome.map_err(|problem| failed(index, &problem))?;
+    }
+    Ok(())
+}
+
+const NOT_THIS_KEYS: &str = "has a signature that is not this key's over this transaction";
+
+fn verify_key_path(
+    cache: &mut SighashCache<&Transaction>,
+    prevouts: &[TxOut],
+    script: &ScriptBuf,
+    index: usize,
+    witness: &[Vec<u8>],
+) -> std::result::Result<(), String> {
+    let output_key = script
+        .as_bytes()
+        .get(2..)
+        .and_then(|key| bitcoin::XOnlyPublicKey::from_slice(key).ok())
+        .ok_or("spends an output whose key is no point")?;
+    let [signature] = witness else {
+        return Err("is no key-path spend".to_owned());
+    };
+    // 64 bytes mean SIGHASH_DEFAULT; this program asks for nothing else.
+    let signature =
+        schnorr::Signature::from_slice(signature).map_err(|_| "has no 64-byte signature")?;
+    let hash = cache
+        .taproot_key_spend_signature_hash(index, &Prevouts::All(prevouts), TapSighashType::Default)
+        .map_err(|cause| cause.to_string())?;
+    Secp256k1::verification_only()
+        .verify_schnorr(
             &signature,
             &Message::from_digest(hash.to_byte_array()),
             &output_key,
         )
-        .map_err(|_| {
-            failed(
-                index,
-                "has a signature that is not this key's over this transaction",
-            )
-        })?;
+        .map_err(|_| NOT_THIS_KEYS.to_owned())
+}
+
+fn verify_witness_key(
+    cache: &mut SighashCache<&Transaction>,
+    prevout: &TxOut,
+    index: usize,
+    witness: &[Vec<u8>],
+) -> std::result::Result<(), String> {
+    let [signature, key] = witness else {
+        return Err("is no P2WPKH spend".to_owned());
+    };
+    let key = CompressedPublicKey::from_slice(key).map_err(|_| "has a key that is no point")?;
+    if ScriptBuf::new_p2wpkh(&key.wpubkey_hash()) != prevout.script_pubkey {
+        return Err("has another key than the output that it spends".to_owned());
     }
-    Ok(())
+    let Some((&SIGHASH_ALL, der)) = signature.split_last() else {
+        return Err("has a signature of another type than SIGHASH_ALL".to_owned());
+    };
+    let signature =
+        secp256k1::ecdsa::Signature::from_der(der).map_err(|_| "has no signature in DER")?;
+    let hash = cache
+        .p2wpkh_signature_hash(
+            index,
+            &prevout.script_pubkey,
+            prevout.value,
+            EcdsaSighashType::All,
+        )
+        .map_err(|cause| cause.to_string())?;
+    // libsecp256k1 refuses a high s here, as the network's policy does.
+    Secp256k1::verification_only()
+        .verify_ecdsa(
+            &Message::from_digest(hash.to_byte_array()),
+            &signature,
+            &key.0,
+        )
+        .map_err(|_| NOT_THIS_KEYS.to_owned())
 }
 
 /// The script of an internal key's P2TR output without a script tree (BIP-86).
@@ -213,22 +289,6 @@ pub fn output_script(internal_key: &[u8; 32]) -> Result<ScriptBuf> {
     let secp = Secp256k1::verification_only();
     let (output_key, _) = address::internal(internal_key)?.tap_tweak(&secp, None);
     Ok(ScriptBuf::new_p2tr_tweaked(output_key))
-}
-
-/// Verifies a BIP-340 signature over a digest under an untweaked key.
-///
-/// # Errors
-/// [`Error::Unverified`] when it does not verify, [`Error::Input`] when the key is no x coordinate.
-pub fn verify_digest(public_key: &[u8; 32], digest: &[u8; 32], signature: &[u8; 64]) -> Result<()> {
-    let failed = || Error::unverified("BIP-340 signature", "it is not this key's over this digest");
-    let signature = schnorr::Signature::from_slice(signature).map_err(|_| failed())?;
-    Secp256k1::verification_only()
-        .verify_schnorr(
-            &signature,
-            &Message::from_digest(*digest),
-            &address::internal(public_key)?,
-        )
-        .map_err(|_| failed())
 }
 
 fn prevouts(psbt: &Psbt) -> Result<Vec<TxOut>> {
@@ -370,6 +430,103 @@ mod tests {
 
         let third = signature(&psbt, 2);
         assert!(finalise(psbt, &internal_key(), &[third]).is_err());
+    }
+
+    const SECRETS: [[u8; 32]; 2] = [[3; 32], [5; 32]];
+
+    fn compressed(secret: &[u8; 32]) -> [u8; 33] {
+        let secret = secp256k1::SecretKey::from_slice(secret).unwrap();
+        secret.public_key(&Secp256k1::new()).serialize()
+    }
+
+    /// Two P2WPKH inputs of two keys of one tree, and one of somebody else unless `all_ours`.
+    fn unsigned_p2wpkh(all_ours: bool) -> Psbt {
+        let mut psbt = unsigned(&[ScriptBuf::new_op_return([2])]);
+        if all_ours {
+            psbt.inputs.pop();
+            psbt.unsigned_tx.input.pop();
+        }
+        for (input, secret) in psbt.inputs.iter_mut().zip(SECRETS) {
+            let script = arca_policy::p2wpkh_script(&compressed(&secret));
+            input.witness_utxo.as_mut().unwrap().script_pubkey = ScriptBuf::from_bytes(script);
+        }
+        psbt
+    }
+
+    fn ecdsa_signature(psbt: &Psbt, index: usize) -> (u32, [u8; 33], [u8; 64]) {
+        let coin = psbt.inputs[index].witness_utxo.clone().unwrap();
+        let hash = SighashCache::new(&psbt.unsigned_tx)
+            .p2wpkh_signature_hash(
+                index,
+                &coin.script_pubkey,
+                coin.value,
+                EcdsaSighashType::All,
+            )
+            .unwrap();
+        let secret = secp256k1::SecretKey::from_slice(&SECRETS[index]).unwrap();
+        let signature =
+            Secp256k1::new().sign_ecdsa(&Message::from_digest(hash.to_byte_array()), &secret);
+        (
+            u32::try_from(index).unwrap(),
+            compressed(&SECRETS[index]),
+            signature.serialize_compact(),
+        )
+    }
+
+    #[test]
+    fn p2wpkh_inputs_become_a_transaction() {
+        let psbt = unsigned_p2wpkh(true);
+        let signatures = [ecdsa_signature(&psbt, 0), ecdsa_signature(&psbt, 1)];
+        let Signed::Final(spend) = finalise_p2wpkh(psbt, &signatures).unwrap() else {
+            panic!("both inputs are signed");
+        };
+        assert_eq!(spend.fee, Amount::from_sat(5_000));
+        let read: Transaction = encode::deserialize_hex(&spend.hex()).unwrap();
+        for (input, secret) in read.input.iter().zip(&SECRETS) {
+            assert!(input.script_sig.is_empty());
+            let [signature, key] = input.witness.to_vec().try_into().unwrap();
+            assert_eq!(*signature.last().unwrap(), SIGHASH_ALL);
+            assert_eq!(key, compressed(secret));
+        }
+    }
+
+    #[test]
+    fn a_p2wpkh_input_takes_no_other_signature_or_key() {
+        let psbt = unsigned_p2wpkh(true);
+        let (first, second) = (ecdsa_signature(&psbt, 0), ecdsa_signature(&psbt, 1));
+        let problem = |signatures: &[_]| {
+            let outcome = finalise_p2wpkh(psbt.clone(), signatures);
+            assert!(matches!(outcome, Err(Error::Unverified { .. })));
+            outcome.unwrap_err().to_string()
+        };
+        assert!(problem(&[(0, first.1, second.2)]).contains("not this key's"));
+        assert!(problem(&[(0, second.1, second.2)]).contains("does not spend"));
+        assert!(problem(&[(9, first.1, first.2)]).contains("no input 9"));
+        assert!(problem(&[]).contains("no input was signed"));
+        let mut tampered = first.2;
+        tampered[50] ^= 1;
+        assert!(problem(&[(0, first.1, tampered)]).contains("not this key's"));
+    }
+
+    #[test]
+    fn other_signers_inputs_stay_as_they_are() {
+        let mut psbt = unsigned_p2wpkh(false);
+        let other = psbt.inputs[2].clone();
+        psbt.inputs[0].sighash_type = Some(EcdsaSighashType::All.into());
+        let key = CompressedPublicKey::from_slice(&compressed(&SECRETS[0])).unwrap();
+        psbt.inputs[0]
+            .bip32_derivation
+            .insert(key.0, (Default::default(), "m/1".parse().unwrap()));
+        let signatures = [ecdsa_signature(&psbt, 0), ecdsa_signature(&psbt, 1)];
+        let Signed::Partial { psbt, open } = finalise_p2wpkh(psbt, &signatures).unwrap() else {
+            panic!("input 2 is not ours");
+        };
+        assert_eq!(open, [2]);
+        assert_eq!(psbt.inputs[2], other);
+        // BIP-174, "Input Finalizer": nothing but the coin and the final witness is left.
+        assert!(psbt.inputs[0].bip32_derivation.is_empty());
+        assert!(psbt.inputs[0].sighash_type.is_none());
+        assert!(psbt.inputs[0].witness_utxo.is_some());
     }
 
     fn hex_key(text: &str) -> [u8; 32] {

@@ -8,15 +8,21 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::group_key::GroupKey;
+use crate::path::DerivationPath;
 
 /// A signature scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scheme {
     /// BIP-340 Schnorr over secp256k1: Bitcoin taproot.
     Bip340,
     /// Ed25519 (RFC 8032): Solana and others.
     Ed25519,
+    /// ECDSA over secp256k1: Ethereum and its kin, Bitcoin P2WPKH.
+    EcdsaSecp256k1,
+    /// ECDSA over P-256: raw digests.
+    EcdsaP256,
 }
 
 impl Scheme {
@@ -25,6 +31,8 @@ impl Scheme {
         match self {
             Self::Bip340 => "bip340",
             Self::Ed25519 => "ed25519",
+            Self::EcdsaSecp256k1 => "ecdsa-secp256k1",
+            Self::EcdsaP256 => "ecdsa-p256",
         }
     }
 }
@@ -34,6 +42,8 @@ impl From<Scheme> for v1::Scheme {
         match scheme {
             Scheme::Bip340 => Self::Bip340,
             Scheme::Ed25519 => Self::Ed25519,
+            Scheme::EcdsaSecp256k1 => Self::EcdsaSecp256k1,
+            Scheme::EcdsaP256 => Self::EcdsaP256,
         }
     }
 }
@@ -53,9 +63,9 @@ pub struct Key {
     pub threshold: u32,
     /// The parties that hold a share, in the order of their share indices.
     pub parties: Vec<String>,
-    /// BIP-340: x coordinate of the internal key. Ed25519: as in RFC 8032.
-    #[serde(with = "hex::serde")]
-    pub public_key: [u8; 32],
+    /// With the chain code, where keys lie below it.
+    #[serde(flatten)]
+    pub public_key: GroupKey,
     /// Counts up with every refresh or reshare.
     pub epoch: u64,
     /// When it was made.
@@ -74,25 +84,61 @@ pub enum KeyState {
     Enabled,
 }
 
+impl Key {
+    /// The key below this one at `path`, as what to sign with.
+    pub fn at<'a>(&'a self, path: &DerivationPath) -> KeyRef<'a> {
+        KeyRef {
+            name: &self.name,
+            path: path.clone(),
+        }
+    }
+}
+
+/// Which key shall sign: one that the parties hold, by its resource name, or one below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// `keys/...`
+    pub name: &'a str,
+    /// From that key to the one that signs.
+    pub path: DerivationPath,
+}
+
+impl<'a> From<&'a str> for KeyRef<'a> {
+    fn from(name: &'a str) -> Self {
+        Self {
+            name,
+            path: DerivationPath::root(),
+        }
+    }
+}
+
+impl<'a> From<&'a String> for KeyRef<'a> {
+    fn from(name: &'a String) -> Self {
+        name.as_str().into()
+    }
+}
+
 impl TryFrom<v1::Key> for Key {
     type Error = Error;
 
     fn try_from(key: v1::Key) -> Result<Self> {
         let wrong = |field: &str| Error::bug(format!("a party sent a key with an invalid {field}"));
+        let scheme = match key.scheme() {
+            v1::Scheme::Bip340 => Scheme::Bip340,
+            v1::Scheme::Ed25519 => Scheme::Ed25519,
+            v1::Scheme::EcdsaSecp256k1 => Scheme::EcdsaSecp256k1,
+            v1::Scheme::EcdsaP256 => Scheme::EcdsaP256,
+            v1::Scheme::Unspecified => return Err(wrong("scheme")),
+        };
         Ok(Self {
-            scheme: match key.scheme() {
-                v1::Scheme::Bip340 => Scheme::Bip340,
-                v1::Scheme::Ed25519 => Scheme::Ed25519,
-                v1::Scheme::Unspecified
-                | v1::Scheme::EcdsaSecp256k1
-                | v1::Scheme::EcdsaP256 => return Err(wrong("scheme")),
-            },
+            scheme,
             state: match key.state() {
                 v1::key::State::Pending => KeyState::Pending,
                 v1::key::State::Enabled => KeyState::Enabled,
                 v1::key::State::Unspecified => return Err(wrong("state")),
             },
-            public_key: key.public_key.try_into().map_err(|_| wrong("public_key"))?,
+            public_key: GroupKey::new(scheme, &key.public_key, &key.chain_code)
+                .map_err(|problem| wrong(&format!("public_key: {problem}")))?,
             create_time: key.create_time.map(timestamp).transpose()?,
             name: key.name,
             display_name: key.display_name,
@@ -162,6 +208,8 @@ pub struct SigningRequest {
     pub request_id: String,
     /// `keys/...`
     pub key: String,
+    /// From that key to the one that signs.
+    pub derivation_path: DerivationPath,
     /// Where it stands.
     pub state: State,
     /// Counts its states.
@@ -184,14 +232,27 @@ pub struct SigningRequest {
     pub coordinator: String,
 }
 
-/// A signature of the cluster.
+/// A signature of the cluster, as a party sent it: [`crate::verify`] tells whether it is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signature {
-    /// BIP-340 or RFC 8032.
+    /// BIP-340, RFC 8032, or ECDSA's r and s, each big-endian.
     #[serde(with = "hex::serde")]
     pub signature: [u8; 64],
     /// The PSBT input it belongs to; 0 otherwise.
     pub input: u32,
+    /// What an ECDSA signature has besides.
+    #[serde(flatten)]
+    pub ecdsa: Option<EcdsaSigner>,
+}
+
+/// Whose an ECDSA signature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct EcdsaSigner {
+    /// Which nonce point r came from, 0 to 3. Bit 0: its y is odd; bit 1: its x is not below the order.
+    pub recovery_id: u8,
+    /// The key that it verifies under, SEC 1 compressed.
+    #[serde(serialize_with = "hex::serde::serialize")]
+    pub public_key: [u8; 33],
 }
 
 /// Why a signing request failed.
@@ -267,8 +328,19 @@ impl TryFrom<v1::SigningRequest> for SigningRequest {
             .signatures
             .into_iter()
             .map(|signature| {
+                let ecdsa = match signature.public_key.as_slice() {
+                    [] => None,
+                    key => Some(EcdsaSigner {
+                        public_key: key.try_into().map_err(|_| wrong("public_key"))?,
+                        recovery_id: u8::try_from(signature.recovery_id)
+                            .ok()
+                            .filter(|id| *id < 4)
+                            .ok_or_else(|| wrong("recovery_id"))?,
+                    }),
+                };
                 Ok(Signature {
                     input: signature.input,
+                    ecdsa,
                     signature: signature
                         .signature
                         .try_into()
@@ -283,6 +355,8 @@ impl TryFrom<v1::SigningRequest> for SigningRequest {
             name: request.name,
             request_id: request.request_id,
             key: request.key,
+            derivation_path: DerivationPath::new(request.derivation_path)
+                .map_err(|_| wrong("derivation_path"))?,
             state,
             revision: request.revision,
             create_time: request.create_time.map(timestamp).transpose()?,
@@ -393,13 +467,16 @@ fn timestamp(time: prost_types::Timestamp) -> Result<Timestamp> {
 mod tests {
     use super::*;
 
+    /// BIP-340, test vector 0.
+    const X: &str = "f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9";
+
     fn wire_key() -> v1::Key {
         v1::Key {
             name: "keys/00".to_owned(),
             scheme: v1::Scheme::Bip340.into(),
             state: v1::key::State::Enabled.into(),
             threshold: 2,
-            public_key: vec![1; 32],
+            public_key: hex::decode(X).unwrap(),
             ..v1::Key::default()
         }
     }
@@ -407,7 +484,9 @@ mod tests {
     #[test]
     fn a_key_has_to_be_whole() {
         assert_eq!(Key::try_from(wire_key()).unwrap().scheme, Scheme::Bip340);
-        let broken: [fn(&mut v1::Key); 4] = [
+        let broken: [fn(&mut v1::Key); 6] = [
+            |key| key.scheme = v1::Scheme::EcdsaSecp256k1.into(),
+            |key| key.chain_code = vec![1; 32],
             |key| key.scheme = 0,
             |key| key.scheme = 77,
             |key| key.state = 0,
@@ -434,12 +513,12 @@ mod tests {
         assert!(SigningRequest::try_from(request.clone()).is_err());
         request.signatures = vec![v1::Signature {
             signature: vec![0; 63],
-            input: 0,
+            ..v1::Signature::default()
         }];
         assert!(SigningRequest::try_from(request.clone()).is_err());
         request.signatures = vec![v1::Signature {
             signature: vec![0; 64],
-            input: 0,
+            ..v1::Signature::default()
         }];
         assert!(
             SigningRequest::try_from(request)
@@ -447,6 +526,41 @@ mod tests {
                 .into_signed()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn an_ecdsa_signature_names_its_key_and_nonce_point() {
+        let mut request = wire_request(v1::signing_request::State::Signed);
+        let good = v1::Signature {
+            signature: vec![1; 64],
+            recovery_id: 3,
+            public_key: vec![2; 33],
+            ..v1::Signature::default()
+        };
+        request.signatures = vec![good.clone()];
+        request.derivation_path = vec![44, 60];
+        let read = SigningRequest::try_from(request.clone()).unwrap();
+        assert_eq!(read.derivation_path.to_string(), "m/44/60");
+        let json = serde_json::to_value(&read.signatures[0]).unwrap();
+        assert_eq!(json["recovery_id"], 3);
+        assert_eq!(json["public_key"], "02".repeat(33));
+
+        request.derivation_path = vec![1 << 31];
+        assert!(SigningRequest::try_from(request.clone()).is_err());
+        request.derivation_path.clear();
+        for bad in [
+            v1::Signature {
+                recovery_id: 4,
+                ..good.clone()
+            },
+            v1::Signature {
+                public_key: vec![2; 32],
+                ..good
+            },
+        ] {
+            request.signatures = vec![bad];
+            assert!(SigningRequest::try_from(request.clone()).is_err());
+        }
     }
 
     #[test]

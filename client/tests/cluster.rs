@@ -490,11 +490,8 @@ fn refusals(world: &World) {
     );
     let own = unsigned(&public_key(world, "btc")).serialize();
     assert_eq!(
-        world
-            .failure_with(&["sign", "psbt", "-", "--key", "sol"], &own)
-            .0,
-        3,
-        "the wrong scheme"
+        world.failure_with(&["sign", "psbt", "-", "--key", "sol"], &own),
+        (6, "SCHEME_MISMATCH".to_owned())
     );
     assert_eq!(
         world

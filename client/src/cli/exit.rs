@@ -10,7 +10,7 @@ pub(crate) const CONFIG: u8 = 3;
 pub(crate) const UNREACHABLE: u8 = 4;
 /// Something does not verify.
 pub(crate) const UNVERIFIED: u8 = 5;
-/// Refused by a party.
+/// Refused: by a party, by a node, or here because every party would.
 pub(crate) const REFUSED: u8 = 6;
 /// An operation or signing request ended without its result.
 pub(crate) const ABORTED: u8 = 7;
@@ -26,9 +26,9 @@ Exit codes:
   1    something else failed
   2    the arguments are wrong
   3    a file, the profile or the input is wrong
-  4    a party cannot be reached, or no party can
+  4    a party or node cannot be reached, or no party can
   5    something does not verify: evidence, a manifest, a signature, a transaction
-  6    a party refused
+  6    refused: by a party, by a node, or here because every party would
   7    a signing request or operation ended without its result
   8    not finished in time; it may still end
   130  interrupted
@@ -36,6 +36,7 @@ Exit codes:
 Environment:
   ARCA_PROFILE  the profile, as --profile
   ARCA_BIN_DIR  folder of arca, arca-host and arca-enclave-simulated, for `demo` and `bench`
+  ARCA_ANVIL    the Ethereum node that `demo` starts [default: anvil on the PATH]
   ARCA_LOG      diagnostics on standard error, such as `debug`
   NO_COLOR      no colour
 
@@ -66,7 +67,10 @@ fn of(error: &Error) -> u8 {
             .reduce(|first, next| if next == UNREACHABLE { next } else { first })
             .unwrap_or(UNREACHABLE),
         Error::Untrusted { .. } | Error::Unverified { .. } => UNVERIFIED,
-        Error::Reject { .. } => REFUSED,
+        Error::Reject { .. } | Error::Declined { .. } | Error::Node { answered: true, .. } => {
+            REFUSED
+        }
+        Error::Node { .. } => UNREACHABLE,
         Error::Abort { .. } => ABORTED,
         Error::Timeout { .. } => TIMEOUT,
         _ => OTHER,

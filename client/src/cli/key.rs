@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arca_client::address::{self, Network};
-use arca_client::{Client, Error, Key, KeyState, NewKey, Scheme};
+use arca_client::{Client, DerivationPath, Error, Key, KeyState, NewKey, Scheme};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -14,6 +14,7 @@ pub(crate) enum Command {
     /// Make a key: distributed generation, no party ever holds the whole
     #[command(
         after_help = "Examples:\n  arca key create --name \"treasury btc\" --scheme bip340 --threshold 2\n  \
+                            arca key create --name treasury-eth --scheme ecdsa-secp256k1 --threshold 2\n  \
                             arca key create --name payouts --scheme ed25519 --threshold 2 --with ceo,cto,cloud"
     )]
     Create(Create),
@@ -34,17 +35,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         which: Which,
     },
-    /// Show a key's address: P2TR (BIP-86) or Solana
+    /// Show an address of a key, or of one of the keys below an ECDSA key
     #[command(
-        after_help = "Examples:\n  arca key address \"treasury btc\" --network signet\n  arca key address payouts"
+        after_help = "Examples:\n  arca key address \"treasury btc\" --network signet\n  \
+                            arca key address treasury-eth --path m/44/60/0/0/7\n  \
+                            arca key address treasury-eth --chain bitcoin --path m/84/0/0/0/0 --network regtest\n  \
+                            arca key address payouts --output json\n\n\
+                            Bitcoin: P2TR without a script tree (BIP-86) of a bip340 key, P2WPKH of an ecdsa-secp256k1 \
+                            key. An address below an ECDSA key takes no party to make: --path is BIP-32 without hardened \
+                            steps."
     )]
-    Address {
-        #[command(flatten)]
-        which: Which,
-        /// For BIP-340 keys: which Bitcoin network
-        #[arg(long, value_enum, default_value = "bitcoin")]
-        network: Network,
-    },
+    Address(Address),
 }
 
 #[derive(clap::Args)]
@@ -97,13 +98,104 @@ struct Keys {
     keys: Vec<Key>,
 }
 
+/// A chain that has addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Chain {
+    /// P2TR or P2WPKH, by the key's scheme
+    Bitcoin,
+    /// With the checksum of EIP-55; the same on every chain of Ethereum's kin
+    Ethereum,
+    /// base58
+    Solana,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Address {
+    #[command(flatten)]
+    which: Which,
+    /// Which chain [default: bitcoin for bip340, ethereum for ecdsa-secp256k1, solana for ed25519]
+    #[arg(long, value_enum)]
+    chain: Option<Chain>,
+    /// From an ecdsa-secp256k1 key to the one below it
+    #[arg(long, default_value = "m", hide_default_value = true)]
+    path: DerivationPath,
+    /// Which Bitcoin network
+    #[arg(long, value_enum, default_value = "bitcoin")]
+    network: Network,
+}
+
 #[derive(Serialize)]
-struct Address {
+struct Shown {
     key: String,
     scheme: Scheme,
+    chain: Chain,
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<Network>,
+    path: DerivationPath,
+    public_key: String,
     address: String,
+}
+
+fn address_of(key: Key, arguments: &Address) -> Result<Shown, Error> {
+    let wrong = |problem: String| Error::Input {
+        subject: format!("key {}", key.name),
+        problem,
+    };
+    let chain = match (key.scheme, arguments.chain) {
+        (Scheme::Bip340, None | Some(Chain::Bitcoin)) => Chain::Bitcoin,
+        (Scheme::Ed25519, None | Some(Chain::Solana)) => Chain::Solana,
+        (Scheme::EcdsaSecp256k1, None | Some(Chain::Ethereum)) => Chain::Ethereum,
+        (Scheme::EcdsaSecp256k1, Some(Chain::Bitcoin)) => Chain::Bitcoin,
+        (Scheme::EcdsaP256, _) => {
+            return Err(wrong(
+                "is an ecdsa-p256 key, which no chain here has addresses for; `arca key show` shows its public key"
+                    .to_owned(),
+            ));
+        }
+        (scheme, Some(_)) => {
+            let chains = match scheme {
+                Scheme::Bip340 => "bitcoin",
+                Scheme::Ed25519 => "solana",
+                Scheme::EcdsaSecp256k1 | Scheme::EcdsaP256 => "ethereum or bitcoin",
+            };
+            return Err(wrong(format!(
+                "is a {} key; its --chain is {chains}",
+                scheme.as_str()
+            )));
+        }
+    };
+    let ecdsa = matches!(key.scheme, Scheme::EcdsaSecp256k1);
+    if !ecdsa && !arguments.path.is_root() {
+        return Err(wrong(format!(
+            "is a {} key, and only ecdsa-secp256k1 keys have keys below them: leave --path out",
+            key.scheme.as_str()
+        )));
+    }
+    let network = arguments.network;
+    let (public_key, address) = if ecdsa {
+        let child = key.public_key.derive(&arguments.path)?;
+        let address = match chain {
+            Chain::Bitcoin => address::p2wpkh(&child, network)?.to_string(),
+            _ => address::ethereum(&child)?,
+        };
+        (hex::encode(child), address)
+    } else {
+        let address = match chain {
+            Chain::Bitcoin => address::taproot(key.public_key.bip340()?, network)?.to_string(),
+            _ => address::solana(key.public_key.ed25519()?),
+        };
+        (hex::encode(key.public_key.as_bytes()), address)
+    };
+    Ok(Shown {
+        scheme: key.scheme,
+        key: key.name,
+        chain,
+        network: (chain == Chain::Bitcoin).then_some(network),
+        path: arguments.path.clone(),
+        public_key,
+        address,
+    })
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -119,24 +211,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let key = which.find(context).await?;
             context.output.show(&key, |page| fields(page, &key))
         }
-        Command::Address { which, network } => {
-            let key = which.find(context).await?;
-            let (network, address) = match key.scheme {
-                Scheme::Bip340 => (
-                    Some(network),
-                    address::taproot(&key.public_key, network)?.to_string(),
-                ),
-                Scheme::Ed25519 => (None, address::solana(&key.public_key)),
-            };
-            let value = Address {
-                key: key.name,
-                scheme: key.scheme,
-                network,
-                address,
-            };
+        Command::Address(arguments) => {
+            let key = arguments.which.find(context).await?;
+            let shown = address_of(key, &arguments)?;
             context
                 .output
-                .show(&value, |page| page.line(&value.address))
+                .show(&shown, |page| page.line(&shown.address))
         }
     }
 }
@@ -222,12 +302,7 @@ fn table(page: &mut Page, keys: &[Key]) {
 }
 
 fn fields(page: &mut Page, key: &Key) {
-    let address = match key.scheme {
-        Scheme::Bip340 => address::taproot(&key.public_key, Network::Bitcoin)
-            .map_or_else(|error| error.to_string(), |address| address.to_string()),
-        Scheme::Ed25519 => address::solana(&key.public_key),
-    };
-    page.fields([
+    let mut fields = vec![
         ("key", key.name.clone()),
         ("name", key.display_name.clone()),
         ("scheme", key.scheme.as_str().to_owned()),
@@ -241,19 +316,56 @@ fn fields(page: &mut Page, key: &Key) {
                 key.parties.join(", ")
             ),
         ),
-        ("public key", hex::encode(key.public_key)),
-        ("address", address),
-        ("key epoch", key.epoch.to_string()),
-        (
-            "raw digests",
-            if key.allow_raw_digest {
-                "allowed"
-            } else {
-                "refused"
-            }
-            .to_owned(),
-        ),
-    ]);
+        ("public key", hex::encode(key.public_key.as_bytes())),
+    ];
+    if let Some(chain_code) = key.public_key.chain_code() {
+        fields.push(("chain code", hex::encode(chain_code)));
+    }
+    // For wallets that only watch, and for the bip32_derivation fields of PSBTs.
+    if let Some(xpub) = key.public_key.xpub(bitcoin::NetworkKind::Main) {
+        fields.push(("xpub", xpub.to_string()));
+        fields.push(("fingerprint", xpub.fingerprint().to_string()));
+    }
+    fields.extend(addresses(key));
+    fields.push(("key epoch", key.epoch.to_string()));
+    fields.push((
+        "raw digests",
+        if key.allow_raw_digest {
+            "allowed"
+        } else {
+            "refused"
+        }
+        .to_owned(),
+    ));
+    page.fields(fields);
+}
+
+/// The addresses of the key itself.
+fn addresses(key: &Key) -> Vec<(&'static str, String)> {
+    let root = || key.public_key.derive(&DerivationPath::root());
+    let shown = |address: Result<String, Error>| address.unwrap_or_else(|error| error.to_string());
+    match key.scheme {
+        Scheme::Bip340 => {
+            let address = key.public_key.bip340();
+            let address = address.and_then(|key| address::taproot(key, Network::Bitcoin));
+            vec![("address", shown(address.map(|one| one.to_string())))]
+        }
+        Scheme::Ed25519 => {
+            let address = key.public_key.ed25519().map(address::solana);
+            vec![("address", shown(address))]
+        }
+        Scheme::EcdsaSecp256k1 => {
+            let bitcoin = root().and_then(|key| address::p2wpkh(&key, Network::Bitcoin));
+            vec![
+                (
+                    "ethereum",
+                    shown(root().and_then(|key| address::ethereum(&key))),
+                ),
+                ("bitcoin", shown(bitcoin.map(|one| one.to_string()))),
+            ]
+        }
+        Scheme::EcdsaP256 => Vec::new(),
+    }
 }
 
 fn state(key: &Key) -> &'static str {

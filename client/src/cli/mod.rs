@@ -62,7 +62,7 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show everything: three local parties, two keys, real signatures
+    /// Show everything: three local parties, three keys, real signatures
     Demo(demo::Arguments),
     /// Set up, enrol and look at parties
     #[command(subcommand)]

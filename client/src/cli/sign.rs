@@ -1,24 +1,46 @@
 //! `arca sign`
 
+mod completed;
+mod requests;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arca_client::{Client, Error, Key, Payload, Scheme, SigningRequest, psbt, solana};
+use arca_client::{DerivationPath, Error, Key, Payload, Scheme, SigningRequest, ethereum};
+use arca_client::{psbt, solana, verify};
+use arca_policy::Intent;
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::cli::key::{find, random_request_id};
-use crate::cli::output::Page;
+use completed::Transaction;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Sign a PSBT's taproot key-path inputs; with --wait, finalise, verify and print the transaction
+    /// Sign an Ethereum transaction; with --wait, verify and print it as nodes take it
+    #[command(
+        after_help = "Examples:\n  arca sign eth transfer.json --key treasury-eth --path m/44/60/0/0/7 --wait\n  \
+                            arca sign eth - --key treasury-eth --wait --output json < unsigned.hex\n  \
+                            arca sign eth transfer.json --key treasury-eth --wait --broadcast http://127.0.0.1:8545\n\n\
+                            TX is the unsigned transaction, hex or binary: legacy with EIP-155's chain id, or type 1 \
+                            (EIP-2930), 2 (EIP-1559), 3 (EIP-4844); or JSON with the fields of eth_signTransaction, numbers as \
+                            0x-hex or decimal strings:\n\n  \
+                            {\"chainId\": \"1\", \"nonce\": \"0x0\", \"to\": \"0x3535…\", \"value\": \"1000000000000000000\",\n   \
+                            \"gas\": \"21000\", \"maxFeePerGas\": \"30000000000\", \"maxPriorityFeePerGas\": \"1000000000\"}\n\n\
+                            A signed type 3 transaction comes without the sidecar of its blobs, which nodes want with it."
+    )]
+    Eth(Eth),
+    /// Sign a PSBT's inputs of the key; with --wait, finalise, verify and print the transaction
     #[command(
         after_help = "Examples:\n  arca sign psbt spend.psbt --key \"treasury btc\" --wait\n  \
-                            bitcoin-cli walletprocesspsbt … | jq -r .psbt | arca sign psbt - --key keys/0f… --wait --output json"
+                            arca sign psbt spend.psbt --key treasury-eth --path m/84/0/0/0/3 --wait\n  \
+                            bitcoin-cli walletprocesspsbt … | jq -r .psbt | arca sign psbt - --key keys/0f… --wait --output json\n\n\
+                            A bip340 key signs its P2TR inputs by the key path. An ecdsa-secp256k1 key signs its P2WPKH inputs: \
+                            those of --path, and those whose bip32_derivation names a path under the key's fingerprint (`arca \
+                            key show`)."
     )]
-    Psbt(File),
+    Psbt(Psbt),
     /// Sign a Solana message; with --wait, verify and print the transaction
     #[command(
         after_help = "Examples:\n  arca sign solana message.bin --key payouts --wait\n  \
@@ -27,11 +49,14 @@ pub(crate) enum Command {
     Solana(File),
     /// Sign 32 bytes as they are, with a key made with --allow-raw-digest
     #[command(
-        after_help = "Examples:\n  arca sign digest 6a09e667f3bcc908b2fb1366ea957d3e3adec17512775099da2f590b0667322a --key raw --wait"
+        after_help = "Examples:\n  arca sign digest 6a09e667f3bcc908b2fb1366ea957d3e3adec17512775099da2f590b0667322a --key raw --wait\n  \
+                            arca sign digest $(sha256sum release.tar | cut -c-64) --key releases-p256 --wait --output json"
     )]
     Digest {
         /// 64 hex digits
         digest: String,
+        #[command(flatten)]
+        at: At,
         #[command(flatten)]
         request: Request,
     },
@@ -62,6 +87,35 @@ pub(crate) struct File {
 }
 
 #[derive(clap::Args)]
+pub(crate) struct Psbt {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Eth {
+    /// A file, or `-` for standard input: JSON, hex or binary
+    #[arg(value_name = "TX")]
+    file: PathBuf,
+    #[command(flatten)]
+    at: At,
+    #[command(flatten)]
+    request: Request,
+    /// Then hand the transaction to this node, http:// alone, and wait until it is in a block
+    #[arg(long, value_name = "URL", requires = "wait")]
+    broadcast: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct At {
+    /// From an ecdsa-secp256k1 key to the one below it that signs: BIP-32, no step hardened [default: the key itself]
+    #[arg(long, default_value = "m", hide_default_value = true)]
+    path: DerivationPath,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct Request {
     /// `keys/…`, its 32 hex digits, or its display name if only one key has it
     #[arg(long)]
@@ -84,64 +138,49 @@ pub(crate) struct Request {
 const MAX_INPUT: u64 = 4 * 1024 * 1024;
 
 #[derive(Serialize)]
-struct Requests {
-    signing_requests: Vec<SigningRequest>,
-}
-
-#[derive(Serialize)]
 struct Outcome<'a> {
     signing_request: &'a SigningRequest,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<Transaction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ethereum::Receipt>,
 }
 
-/// What the signatures were put into. All of it was verified here.
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Transaction {
-    Bitcoin {
-        txid: String,
-        hex: String,
-        fee_sat: u64,
-        verified_inputs: Vec<usize>,
-        verified_by: &'static str,
-    },
-    Psbt {
-        psbt: String,
-        open_inputs: Vec<usize>,
-    },
-    Solana {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
-        base64: String,
-        missing_signers: Vec<String>,
-        verified_by: &'static str,
-    },
-    Signature {
-        signature: String,
-        verified_by: &'static str,
-    },
+/// A request that is signed, and verified.
+struct Signed {
+    key: Key,
+    path: DerivationPath,
+    intent: Intent,
+    request: SigningRequest,
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+    let root = DerivationPath::root;
     match command {
-        Command::Psbt(File { file, request }) => {
-            let psbt = psbt::parse(&read(&file)?)?;
+        Command::Eth(arguments) => eth(context, arguments).await,
+        Command::Psbt(Psbt { file, at }) => {
+            let psbt = psbt::parse(&read(&file.file)?)?;
             let payload = Payload::Psbt(psbt.serialize());
-            sign(context, request, Scheme::Bip340, payload, |key, signed| {
-                complete_psbt(psbt, key, signed)
-            })
-            .await
+            if let Some(signed) = sign(context, file.request, at.path, payload, |_| Ok(())).await? {
+                let transaction = completed::psbt(psbt, &signed)?;
+                show(context, &signed, transaction, None)?;
+            }
+            Ok(())
         }
         Command::Solana(File { file, request }) => {
             let message = solana::Message::parse(&read(&file)?)?;
             let payload = Payload::SolanaMessage(message.bytes().to_vec());
-            sign(context, request, Scheme::Ed25519, payload, |key, signed| {
-                complete_solana(message, key, signed)
-            })
-            .await
+            if let Some(signed) = sign(context, request, root(), payload, |_| Ok(())).await? {
+                let transaction = completed::solana(message, &signed)?;
+                show(context, &signed, transaction, None)?;
+            }
+            Ok(())
         }
-        Command::Digest { digest, request } => {
+        Command::Digest {
+            digest,
+            at,
+            request,
+        } => {
             let digest: [u8; 32] = hex::decode(digest.trim())
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok())
@@ -149,81 +188,116 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                     subject: "digest".to_owned(),
                     problem: "is not 64 hex digits".to_owned(),
                 })?;
-            let client = context.client(request.party.as_deref()).await?;
-            let scheme = find(&client, &request.key).await?.scheme;
-            sign(
-                context,
-                request,
-                scheme,
-                Payload::Digest(digest),
-                |key, signed| complete_digest(&digest, key, signed),
-            )
-            .await
+            let payload = Payload::Digest(digest);
+            if let Some(signed) = sign(context, request, at.path, payload, |_| Ok(())).await? {
+                let transaction = completed::digest(&signed)?;
+                show(context, &signed, transaction, None)?;
+            }
+            Ok(())
         }
-        Command::List { party } => {
-            let requests = context
-                .client(party.as_deref())
-                .await?
-                .signing_requests()
-                .await?;
-            context.output.show(
-                &Requests {
-                    signing_requests: requests.clone(),
-                },
-                |page| table(page, &requests),
-            )
-        }
+        Command::List { party } => requests::list(context, party.as_deref()).await,
         Command::Show { name, party } => {
-            let request = show(context, &name, party.as_deref()).await?;
+            let request = requests::find(context, &name, party.as_deref()).await?;
             let outcome = Outcome {
                 signing_request: &request,
                 transaction: None,
+                receipt: None,
             };
             context
                 .output
-                .show(&outcome, |page| page.fields(fields(&request)))
+                .show(&outcome, |page| page.fields(requests::fields(&request)))
         }
     }
 }
 
+async fn eth(context: &Context, arguments: Eth) -> anyhow::Result<()> {
+    let unsigned = ethereum::Unsigned::parse(&read(&arguments.file)?)?;
+    let node = arguments.broadcast.as_deref().map(ethereum::Node::new);
+    let node = node.transpose()?;
+    let payload = Payload::EthereumTransaction(unsigned.bytes().to_vec());
+    let path = arguments.at.path;
+    let timeout = Duration::from_secs(arguments.request.timeout);
+    let check = |key: &Key| match key.scheme {
+        Scheme::EcdsaSecp256k1 => unsigned.check_sender(&key.public_key.derive(&path)?),
+        // The decoder says what is wrong.
+        _ => Ok(()),
+    };
+    let signed = sign(context, arguments.request, path.clone(), payload, check).await?;
+    let Some(signed) = signed else {
+        return Ok(());
+    };
+    let transaction = completed::eth(&signed)?;
+    let receipt = match &node {
+        None => None,
+        Some(node) => Some(broadcast(context, node, &transaction, timeout).await?),
+    };
+    show(context, &signed, Transaction::from(transaction), receipt)
+}
+
+/// Hands a transaction to a node of its own chain, and waits for the receipt.
+async fn broadcast(
+    context: &Context,
+    node: &ethereum::Node,
+    transaction: &ethereum::Signed,
+    timeout: Duration,
+) -> anyhow::Result<ethereum::Receipt> {
+    let refuse = |problem: String| Error::Input {
+        subject: format!("transaction 0x{}", hex::encode(transaction.hash)),
+        problem: format!(
+            "{problem}; it was signed and not sent: without --broadcast, and with the same --request-id, it is shown"
+        ),
+    };
+    if transaction.needs_sidecar {
+        return Err(refuse("nodes want the sidecar of its blobs with it".to_owned()).into());
+    }
+    let chain = node.chain_id().await?;
+    if chain != transaction.chain_id {
+        return Err(refuse(format!(
+            "is for chain {}, and the node is on chain {chain}",
+            transaction.chain_id
+        ))
+        .into());
+    }
+    let hash = node.send(&transaction.raw).await?;
+    let wait = node.receipt(&hash, timeout);
+    Ok(context.output.wait("waiting for a block", wait).await?)
+}
+
+/// Asks for signatures and, with --wait, returns when they are there and verified. Without, shows the request and
+/// returns nothing.
+///
+/// What the parties would refuse is not asked for: it is decoded here first, with their own code.
 async fn sign(
     context: &Context,
     arguments: Request,
-    scheme: Scheme,
+    path: DerivationPath,
     payload: Payload,
-    complete: impl FnOnce(&Key, &SigningRequest) -> Result<Transaction, Error>,
-) -> anyhow::Result<()> {
+    check: impl FnOnce(&Key) -> Result<(), Error>,
+) -> anyhow::Result<Option<Signed>> {
     let client = context.client(arguments.party.as_deref()).await?;
     let key = find(&client, &arguments.key).await?;
-    if key.scheme != scheme {
-        return Err(Error::Input {
-            subject: format!("key {}", key.name),
-            problem: format!(
-                "is a {} key; this needs {}",
-                key.scheme.as_str(),
-                scheme.as_str()
-            ),
-        }
-        .into());
-    }
+    let intent = verify::decode(&key, &path, &payload)?;
+    check(&key)?;
     let id = arguments.request_id.unwrap_or_else(random_request_id);
     let timeout = Duration::from_secs(arguments.timeout);
     let request = client
-        .request_signature(&key.name, &id, &payload, timeout)
+        .request_signature(key.at(&path), &id, &payload, timeout)
         .await?;
     if !arguments.wait {
         let outcome = Outcome {
             signing_request: &request,
             transaction: None,
+            receipt: None,
         };
-        return context.output.show(&outcome, |page| {
-            page.fields(fields(&request));
+        context.output.show(&outcome, |page| {
+            page.fields(requests::fields(&request));
             page.line(format!(
                 "follow it: arca sign show {} --party {}",
                 request.name,
                 client.party()
             ));
-        });
+        })?;
+        return Ok(None);
     }
     let label = format!("signing {}", request.name);
     let request = context
@@ -231,128 +305,41 @@ async fn sign(
         .wait(&label, client.watch(request, timeout, |_| ()))
         .await?
         .into_signed()?;
-    let transaction = complete(&key, &request)?;
+    verify::signatures(&key, &path, &intent, &request)?;
+    Ok(Some(Signed {
+        key,
+        path,
+        intent,
+        request,
+    }))
+}
+
+fn show(
+    context: &Context,
+    signed: &Signed,
+    transaction: Transaction,
+    receipt: Option<ethereum::Receipt>,
+) -> anyhow::Result<()> {
+    // What this client understood, rather than a party's word for it.
+    let request = SigningRequest {
+        summary: signed.intent.summary().to_owned(),
+        ..signed.request.clone()
+    };
     let outcome = Outcome {
         signing_request: &request,
         transaction: Some(transaction),
+        receipt,
     };
     context.output.show(&outcome, |page| {
-        let completed = outcome.transaction.iter().flat_map(completed);
-        page.fields(fields(&request).into_iter().chain(completed));
+        let completed = outcome.transaction.iter().flat_map(completed::fields);
+        let receipt = outcome.receipt.iter().flat_map(completed::receipt);
+        page.fields(
+            requests::fields(&request)
+                .into_iter()
+                .chain(completed)
+                .chain(receipt),
+        );
     })
-}
-
-fn complete_psbt(
-    psbt: bitcoin::Psbt,
-    key: &Key,
-    signed: &SigningRequest,
-) -> Result<Transaction, Error> {
-    let signatures: Vec<(u32, [u8; 64])> = signed
-        .signatures
-        .iter()
-        .map(|signature| (signature.input, signature.signature))
-        .collect();
-    Ok(match psbt::finalise(psbt, &key.public_key, &signatures)? {
-        psbt::Signed::Final(spend) => Transaction::Bitcoin {
-            txid: spend.transaction.compute_txid().to_string(),
-            hex: spend.hex(),
-            fee_sat: spend.fee.to_sat(),
-            verified_inputs: spend.verified,
-            verified_by: psbt::VERIFIER,
-        },
-        psbt::Signed::Partial { psbt, open } => Transaction::Psbt {
-            psbt: psbt.to_string(),
-            open_inputs: open,
-        },
-    })
-}
-
-fn complete_solana(
-    message: solana::Message,
-    key: &Key,
-    signed: &SigningRequest,
-) -> Result<Transaction, Error> {
-    let transaction = message.into_transaction(&key.public_key, only(signed)?)?;
-    Ok(Transaction::Solana {
-        id: transaction.id(),
-        base64: transaction.base64(),
-        missing_signers: transaction
-            .missing
-            .iter()
-            .map(arca_client::address::solana)
-            .collect(),
-        verified_by: solana::VERIFIER,
-    })
-}
-
-fn complete_digest(
-    digest: &[u8; 32],
-    key: &Key,
-    signed: &SigningRequest,
-) -> Result<Transaction, Error> {
-    let signature = only(signed)?;
-    let verified_by = match key.scheme {
-        Scheme::Bip340 => {
-            psbt::verify_digest(&key.public_key, digest, signature)?;
-            "libsecp256k1, BIP-340 under the untweaked key"
-        }
-        Scheme::Ed25519 => {
-            solana::verify(&key.public_key, digest, signature)?;
-            solana::VERIFIER
-        }
-    };
-    Ok(Transaction::Signature {
-        signature: hex::encode(signature),
-        verified_by,
-    })
-}
-
-fn only(signed: &SigningRequest) -> Result<&[u8; 64], Error> {
-    match signed.signatures.as_slice() {
-        [one] => Ok(&one.signature),
-        _ => Err(Error::Unverified {
-            object: signed.name.clone(),
-            problem: "it does not hold exactly one signature".to_owned(),
-        }),
-    }
-}
-
-async fn show(
-    context: &Context,
-    name: &str,
-    party: Option<&str>,
-) -> anyhow::Result<SigningRequest> {
-    if let Some(party) = party {
-        return Ok(context
-            .client(Some(party))
-            .await?
-            .signing_request(name)
-            .await?);
-    }
-    let cluster = context.cluster()?;
-    let mut last = None;
-    for party in cluster.profile().parties().keys() {
-        let found: Result<SigningRequest, Error> = async {
-            let client: Client = cluster.party(party).await?;
-            client.signing_request(name).await
-        }
-        .await;
-        match found {
-            Ok(request) => return Ok(request),
-            // "I do not know it" says less than a party that could not be asked.
-            Err(error) => {
-                let unknown =
-                    matches!(&error, Error::Reject { code, .. } if *code == tonic::Code::NotFound);
-                if last.is_none() || !unknown {
-                    last = Some(error);
-                }
-            }
-        }
-    }
-    Err(last.map_or_else(
-        || anyhow::anyhow!("the profile names no party"),
-        anyhow::Error::from,
-    ))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -382,117 +369,4 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .into());
     }
     Ok(bytes)
-}
-
-fn table(page: &mut Page, requests: &[SigningRequest]) {
-    let rows: Vec<Vec<String>> = requests
-        .iter()
-        .map(|request| {
-            vec![
-                request.name.clone(),
-                request.state.as_str().to_owned(),
-                request.initiator.clone(),
-                request.signers.join(", "),
-                request
-                    .summary
-                    .lines()
-                    .map(str::trim)
-                    .collect::<Vec<_>>()
-                    .join("; "),
-            ]
-        })
-        .collect();
-    page.table(
-        &["signing request", "state", "initiator", "signers", "what"],
-        &rows,
-    );
-}
-
-fn fields(request: &SigningRequest) -> Vec<(&'static str, String)> {
-    let mut fields = vec![
-        ("signing request", request.name.clone()),
-        ("request id", request.request_id.clone()),
-        ("key", request.key.clone()),
-        ("what", request.summary.clone()),
-        ("initiator", request.initiator.clone()),
-        ("coordinator", request.coordinator.clone()),
-        ("state", request.state.as_str().to_owned()),
-    ];
-    if !request.signers.is_empty() {
-        fields.push(("signers", request.signers.join(", ")));
-    }
-    if let Some(failure) = &request.failure {
-        fields.push((
-            "failure",
-            format!("{} ({})", failure.message, failure.reason),
-        ));
-    }
-    if let Some(failure) = request
-        .failure
-        .as_ref()
-        .filter(|failure| !failure.culprits.is_empty())
-    {
-        fields.push(("misbehaved", failure.culprits.join(", ")));
-    }
-    fields
-}
-
-fn completed(transaction: &Transaction) -> Vec<(&'static str, String)> {
-    match transaction {
-        Transaction::Bitcoin {
-            txid,
-            hex,
-            fee_sat,
-            verified_inputs,
-            verified_by,
-        } => {
-            let inputs: Vec<String> = verified_inputs.iter().map(ToString::to_string).collect();
-            vec![
-                ("txid", txid.clone()),
-                ("fee", format!("{fee_sat} sat")),
-                (
-                    "verified",
-                    format!("inputs {}: {verified_by}", inputs.join(", ")),
-                ),
-                ("transaction", hex.clone()),
-            ]
-        }
-        Transaction::Psbt { psbt, open_inputs } => {
-            let inputs: Vec<String> = open_inputs.iter().map(ToString::to_string).collect();
-            vec![
-                (
-                    "still open",
-                    format!("inputs {} wait for other signers", inputs.join(", ")),
-                ),
-                ("psbt", psbt.clone()),
-            ]
-        }
-        Transaction::Solana {
-            id,
-            base64,
-            missing_signers,
-            verified_by,
-        } => {
-            let mut fields = vec![
-                (
-                    "id",
-                    id.clone()
-                        .unwrap_or_else(|| "open: the payer has not signed".to_owned()),
-                ),
-                ("verified", (*verified_by).to_owned()),
-                ("transaction", base64.clone()),
-            ];
-            if !missing_signers.is_empty() {
-                fields.push(("still missing", missing_signers.join(", ")));
-            }
-            fields
-        }
-        Transaction::Signature {
-            signature,
-            verified_by,
-        } => vec![
-            ("verified", (*verified_by).to_owned()),
-            ("signature", signature.clone()),
-        ],
-    }
 }

@@ -3,11 +3,13 @@
 //! Everything is simulated and lives in one folder: configuration, logs, sealed state, the keys of
 //! administrators and of the one principal, `treasury`. Children die with this process, whatever kills it.
 
+mod anvil;
 mod binaries;
 mod cluster;
 mod party;
 mod process;
 
+pub use anvil::{ANVIL_VARIABLE, Anvil};
 pub use binaries::Binaries;
 pub use cluster::{ADMINISTRATORS, LocalCluster, PARTIES, PRINCIPAL, QUORUM};
 pub use party::LocalParty;

@@ -386,7 +386,7 @@ async fn requests(running: &Running, bitcoin: &Key, solana: &Key) {
 async fn payloads(running: &Running, ceo: &Client, bitcoin: &Key, solana: &Key) {
     let mut service = SigningServiceClient::new(running.raw_treasury("ceo").await);
     let foreign = psbt(&[2; 32], 1, 50_000).0.serialize();
-    let (mut no_utxo, _) = psbt(&bitcoin.public_key, 1, 50_000);
+    let (mut no_utxo, _) = psbt(bitcoin.public_key.bip340().unwrap(), 1, 50_000);
     no_utxo.inputs[0].witness_utxo = None;
     let transfer = solana_transfer(&[1; 32], 5);
     for (key, payload, expected) in [

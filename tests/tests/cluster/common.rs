@@ -144,6 +144,19 @@ pub fn authorize(
     request_id: &str,
     payload: &Payload,
 ) -> wire::CreateSigningRequestRequest {
+    authorize_at(identity, cluster, initiator, key, &[], request_id, payload)
+}
+
+/// Signs a request for a key below the one that the parties hold.
+pub fn authorize_at(
+    identity: &Identity,
+    cluster: &str,
+    initiator: &str,
+    key: &str,
+    derivation_path: &[u32],
+    request_id: &str,
+    payload: &Payload,
+) -> wire::CreateSigningRequestRequest {
     use wire::signing_payload::Payload as Wire;
     let (payload_kind, bytes, payload) = match payload {
         Payload::Psbt(psbt) => ("psbt", psbt.as_slice(), Wire::Psbt(psbt.clone())),
@@ -151,6 +164,11 @@ pub fn authorize(
             "solana_message",
             message.as_slice(),
             Wire::SolanaMessage(message.clone()),
+        ),
+        Payload::EthereumTransaction(transaction) => (
+            "ethereum_transaction",
+            transaction.as_slice(),
+            Wire::EthereumTransaction(transaction.clone()),
         ),
         Payload::Digest(digest) => ("digest", digest.as_slice(), Wire::Digest(digest.to_vec())),
     };
@@ -163,7 +181,7 @@ pub fn authorize(
         payload_kind,
         payload: bytes,
         expire_ms,
-        derivation_path: &[],
+        derivation_path,
     }
     .digest();
     let signing_key = SigningKey::from_slice(identity.to_scalar().as_slice()).unwrap();
@@ -176,7 +194,7 @@ pub fn authorize(
         }),
         expire_time: Some(timestamp(expire_ms)),
         authorization: signature.to_bytes().to_vec(),
-        derivation_path: Vec::new(),
+        derivation_path: derivation_path.to_vec(),
     }
 }
 
@@ -262,7 +280,11 @@ pub fn psbt(internal_key: &[u8; 32], inputs: u32, sats: u64) -> (Psbt, Vec<TxOut
 
 /// The payload of [`psbt`] with one input.
 pub fn psbt_payload(key: &Key, sats: u64) -> Payload {
-    Payload::Psbt(psbt(&key.public_key, 1, sats).0.serialize())
+    Payload::Psbt(
+        psbt(key.public_key.bip340().unwrap(), 1, sats)
+            .0
+            .serialize(),
+    )
 }
 
 /// A legacy Solana message: a transfer of `lamports` from `from` to some account.

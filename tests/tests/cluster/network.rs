@@ -212,6 +212,7 @@ async fn sign(client: &Client, key: &Key, request_id: &str) {
 }
 
 fn verify(key: &Key, signature: &[u8; 64]) {
-    let (unsigned, _) = crate::common::psbt(&key.public_key, 1, 30_000);
-    arca_client::psbt::finalise(unsigned, &key.public_key, &[(0, *signature)]).unwrap();
+    let internal_key = key.public_key.bip340().unwrap();
+    let (unsigned, _) = crate::common::psbt(internal_key, 1, 30_000);
+    arca_client::psbt::finalise(unsigned, internal_key, &[(0, *signature)]).unwrap();
 }

@@ -51,7 +51,7 @@ async fn every_pair_signs_while_the_third_is_down_and_after_a_restart_of_everyth
 async fn sign_both(running: &Running, bitcoin: &Key, solana: &Key, parties: &[&str], id: &str) {
     let client = running.client(parties[0]).await;
 
-    let (unsigned, spent) = psbt(&bitcoin.public_key, 2, 60_000);
+    let (unsigned, spent) = psbt(bitcoin.public_key.bip340().unwrap(), 2, 60_000);
     let payload = Payload::Psbt(unsigned.serialize());
     let signed = client
         .sign(&bitcoin.name, &format!("b-{id}"), &payload, PATIENCE)
@@ -64,7 +64,8 @@ async fn sign_both(running: &Running, bitcoin: &Key, solana: &Key, parties: &[&s
         .map(|s| (s.input, s.signature))
         .collect();
     let Signed::Final(spend) =
-        arca_client::psbt::finalise(unsigned, &bitcoin.public_key, &signatures).unwrap()
+        arca_client::psbt::finalise(unsigned, bitcoin.public_key.bip340().unwrap(), &signatures)
+            .unwrap()
     else {
         panic!("an input is left open");
     };
@@ -75,14 +76,15 @@ async fn sign_both(running: &Running, bitcoin: &Key, solana: &Key, parties: &[&s
     other.output[0].value = bitcoin::Amount::from_sat(1);
     assert!(judge(&other).is_err(), "the judge accepts anything");
 
-    let message = solana_transfer(&solana.public_key, 1_000);
+    let message = solana_transfer(solana.public_key.ed25519().unwrap(), 1_000);
     let payload = Payload::SolanaMessage(message.clone());
     let signed = client
         .sign(&solana.name, &format!("s-{id}"), &payload, PATIENCE)
         .await
         .unwrap();
     assert_signers(&signed, parties);
-    let key = ed25519_dalek::VerifyingKey::from_bytes(&solana.public_key).unwrap();
+    let key =
+        ed25519_dalek::VerifyingKey::from_bytes(solana.public_key.ed25519().unwrap()).unwrap();
     let signature = ed25519_dalek::Signature::from_bytes(&signed.signatures[0].signature);
     key.verify_strict(&message, &signature).unwrap();
 }

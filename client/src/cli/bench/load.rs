@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arca_client::{Client, Error, Key, Payload, Scheme, psbt, solana};
+use arca_client::{Client, DerivationPath, Error, Key, Payload, Scheme, verify};
 use hdrhistogram::Histogram;
 use rand_core::{OsRng, RngCore};
 use serde::Serialize;
@@ -154,18 +154,12 @@ async fn sign(client: &Client, key: &Key) -> Result<(), Error> {
     let mut digest = [0; 32];
     OsRng.fill_bytes(&mut digest);
     let payload = Payload::Digest(digest);
+    let path = DerivationPath::root();
+    let intent = verify::decode(key, &path, &payload)?;
     let signed = client
         .sign(&key.name, &random_request_id(), &payload, PATIENCE)
         .await?;
-    let [signature] = signed.signatures.as_slice() else {
-        return Err(Error::Bug(
-            "a digest with another number of signatures than one".to_owned(),
-        ));
-    };
-    match key.scheme {
-        Scheme::Bip340 => psbt::verify_digest(&key.public_key, &digest, &signature.signature),
-        Scheme::Ed25519 => solana::verify(&key.public_key, &digest, &signature.signature),
-    }
+    verify::signatures(key, &path, &intent, &signed)
 }
 
 fn cpu(before: Used, after: Used, elapsed: f64, requests: u64) -> Cpu {

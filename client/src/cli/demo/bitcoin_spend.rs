@@ -23,7 +23,7 @@ const RECIPIENT_KEY: &str = "cc8a4bc64d897bddc5fbc2f670f7a8ba0b386779106cf1223c6
 
 /// The key's address.
 pub(super) fn address(key: &Key) -> anyhow::Result<String> {
-    Ok(taproot(&key.public_key, Network::Regtest)?.to_string())
+    Ok(taproot(key.public_key.bip340()?, Network::Regtest)?.to_string())
 }
 
 /// A spend on its way.
@@ -39,7 +39,7 @@ impl Spend {
     /// Makes a funding transaction that pays the key's address twice, and a PSBT that spends both to somebody
     /// else, with change.
     pub fn prepare(key: &Key) -> anyhow::Result<Self> {
-        let script = psbt::output_script(&key.public_key)?;
+        let script = psbt::output_script(key.public_key.bip340()?)?;
         let recipient_key: [u8; 32] = hex::decode(RECIPIENT_KEY)?
             .try_into()
             .ok()
@@ -96,7 +96,8 @@ impl Spend {
             .iter()
             .map(|one| (one.input, one.signature))
             .collect();
-        let psbt::Signed::Final(spend) = psbt::finalise(self.psbt, &key.public_key, &signatures)?
+        let psbt::Signed::Final(spend) =
+            psbt::finalise(self.psbt, key.public_key.bip340()?, &signatures)?
         else {
             anyhow::bail!("an input of the transaction was not signed");
         };

@@ -1,31 +1,45 @@
 //! `arca demo`: the running example from nothing to signatures, as separate processes.
 
 mod bitcoin_spend;
+mod ethereum_transfer;
 mod report;
 mod solana_transfer;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use arca_client::local::{ADMINISTRATORS, Binaries, LocalCluster, PARTIES, QUORUM};
-use arca_client::{Error, Key, KeyState, NewKey, Payload, Scheme, SigningRequest};
+use arca_client::local::{ADMINISTRATORS, Anvil, Binaries, LocalCluster, PARTIES, QUORUM};
+use arca_client::{
+    Client, DerivationPath, Error, Key, KeyRef, KeyState, NewKey, Payload, Scheme, SigningRequest,
+};
 
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
 use crate::cli::output::clean;
+use ethereum_transfer::Account;
 use report::{Item, Report};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  arca demo\n  arca demo --keep ./demo\n  arca demo --output json\n\n\
+    after_help = "Examples:\n  arca demo\n  arca demo --keep ./demo\n  arca demo --output json\n  \
+                  arca demo --anvil ./anvil\n\n\
                   Starts three hosts and three simulated enclaves from the programs beside this one (or in \
                   ARCA_BIN_DIR), over loopback TCP and Unix sockets. Nothing stays behind: no process, and no file \
-                  unless --keep names a folder for configuration, logs and sealed state."
+                  unless --keep names a folder for configuration, logs and sealed state. Ethereum transactions go to a node \
+                  of the demo's own, Foundry's anvil: without it they are left out, and all else is shown."
 )]
 pub(crate) struct Arguments {
     /// Keep all files in this folder, which has to be empty or not exist
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// The Ethereum node to start [default: anvil on the PATH]
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "ARCA_ANVIL",
+        hide_env_values = true
+    )]
+    anvil: Option<PathBuf>,
 }
 
 /// For one key generation or signature.
@@ -36,6 +50,11 @@ const THRESHOLD: u32 = 2;
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<()> {
     context.output.set_simulated(true);
     let binaries = Binaries::find()?;
+    let anvil = match &arguments.anvil {
+        Some(program) => Some(Anvil::check(program)?),
+        None => Anvil::find()?,
+    };
+    let launcher = binaries.arca.clone();
     // Held until the end: dropping it removes the folder, also after a failure or Ctrl-C.
     let temporary = match arguments.keep {
         Some(_) => None,
@@ -48,7 +67,8 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     };
     let mut report = Report::new(&context.output)?;
     let mut cluster = LocalCluster::prepare(&folder, binaries)?;
-    let Err(error) = steps(&mut report, &mut cluster).await else {
+    let chain = Chain { anvil, launcher };
+    let Err(error) = steps(&mut report, &mut cluster, &chain).await else {
         return report.finish(&cluster, arguments.keep.as_deref());
     };
     let logs = match &arguments.keep {
@@ -67,38 +87,85 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     Err(error.context(format!("{} ({logs})", report.failed_at())))
 }
 
+/// What an Ethereum node is started with.
+struct Chain {
+    anvil: Option<PathBuf>,
+    launcher: PathBuf,
+}
+
 /// The steps. At their end every process has stopped.
-async fn steps(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::Result<()> {
+async fn steps(
+    report: &mut Report<'_>,
+    cluster: &mut LocalCluster,
+    chain: &Chain,
+) -> anyhow::Result<()> {
     report.begin("Three parties prove themselves and become a cluster");
     found(report, cluster).await?;
 
     report.begin("Keys are generated in shares; nobody ever holds a whole one");
     let taproot = create_key(report, cluster, "treasury-btc", Scheme::Bip340).await?;
     let ed25519 = create_key(report, cluster, "payouts-sol", Scheme::Ed25519).await?;
-    let keys = Keys { taproot, ed25519 };
+    let ecdsa = create_key(report, cluster, "treasury-eth", Scheme::EcdsaSecp256k1).await?;
+    let account = Account::of(&ecdsa)?;
+    // Held until the end: dropping it kills the node, also after a failure or Ctrl-C.
+    let anvil = start_anvil(report, cluster, chain, &account).await?;
+    let keys = Keys {
+        taproot,
+        ed25519,
+        ecdsa,
+        account,
+    };
 
     report.begin("One party is stopped; the other two sign");
     stop(report, cluster, "cloud").await?;
-    sign_both(report, cluster, &keys, "ceo", &["ceo", "cto"]).await?;
+    let pair = ["ceo", "cto"];
+    sign_all(report, cluster, &keys, anvil.as_ref(), "ceo", &pair).await?;
 
     report.begin("It comes back; another pair signs; everything restarts and signs again");
     start(report, cluster, &["cloud"], &PARTIES).await?;
     stop(report, cluster, "ceo").await?;
-    sign_both(report, cluster, &keys, "cto", &["cloud", "cto"]).await?;
+    let pair = ["cloud", "cto"];
+    sign_all(report, cluster, &keys, anvil.as_ref(), "cto", &pair).await?;
     let started = Instant::now();
     cluster.kill_all().await;
     report.item(
-        Item::new("killed every process (SIGKILL); what is left is sealed on the hosts' disks")
-            .took(started),
+        Item::new(
+            "killed every party's processes (SIGKILL); what is left is sealed on the hosts' disks",
+        )
+        .took(started),
     )?;
     start(report, cluster, &PARTIES, &PARTIES).await?;
     same_keys(report, cluster, &keys).await?;
-    sign_both(report, cluster, &keys, "cloud", &[]).await?;
+    sign_all(report, cluster, &keys, anvil.as_ref(), "cloud", &[]).await?;
 
     report.begin("The end");
     let started = Instant::now();
     cluster.stop().await;
+    if let Some(anvil) = anvil {
+        anvil.stop().await;
+    }
     report.item(Item::new("stopped every process").took(started))
+}
+
+/// Starts an Ethereum node and gives the account its first coins; says so where there is no node.
+async fn start_anvil(
+    report: &mut Report<'_>,
+    cluster: &LocalCluster,
+    chain: &Chain,
+    account: &Account,
+) -> anyhow::Result<Option<Anvil>> {
+    let Some(program) = &chain.anvil else {
+        report.skip(
+            "no Ethereum node: anvil is not there, so Ethereum transactions are left out; `make demo` installs it where \
+             there is npm, or name it with --anvil",
+        )?;
+        return Ok(None);
+    };
+    let started = Instant::now();
+    let work = Anvil::start(program, &chain.launcher, cluster.folder());
+    let anvil = report.wait("starting anvil", work).await?;
+    report.item(account.fund(&anvil).await?.took(started))?;
+    Ok(Some(anvil))
 }
 
 /// What the processes warned of last: where a failure that shows at the client began.
@@ -126,6 +193,8 @@ fn complaints(cluster: &LocalCluster) -> Vec<String> {
 struct Keys {
     taproot: Key,
     ed25519: Key,
+    ecdsa: Key,
+    account: Account,
 }
 
 async fn found(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::Result<()> {
@@ -223,7 +292,12 @@ async fn create_key(
         .await?;
     let address = match scheme {
         Scheme::Bip340 => bitcoin_spend::address(&key)?,
-        Scheme::Ed25519 => arca_client::address::solana(&key.public_key),
+        Scheme::Ed25519 => arca_client::address::solana(key.public_key.ed25519()?),
+        Scheme::EcdsaSecp256k1 => {
+            let account = Account::of(&key)?;
+            format!("{} at {}", account.address(), account.path())
+        }
+        Scheme::EcdsaP256 => anyhow::bail!("the demo has no use for a P-256 key"),
     };
     report.item(
         Item::new(format!(
@@ -241,38 +315,64 @@ async fn create_key(
     Ok(key)
 }
 
-async fn sign_both(
+async fn sign_all(
     report: &mut Report<'_>,
     cluster: &LocalCluster,
     keys: &Keys,
+    anvil: Option<&Anvil>,
     coordinator: &str,
     expected: &[&str],
 ) -> anyhow::Result<()> {
     let client = cluster.cluster()?.party(coordinator).await?;
+    let signer = Signer { client, expected };
+    let root = DerivationPath::root();
 
-    let spend = bitcoin_spend::Spend::prepare(&keys.taproot)?;
-    let started = Instant::now();
-    let (id, payload) = (request_id(), Payload::Psbt(spend.psbt()));
-    let work = client.sign(&keys.taproot.name, &id, &payload, PATIENCE);
-    let signed = report.wait("signing a Bitcoin transaction", work).await?;
-    let took = started.elapsed();
-    check_signers(&signed, expected)?;
-    report.signature(
-        spend.finish(&keys.taproot, &signed)?.took_for(took),
-        &signed,
-    )?;
+    let key = &keys.taproot;
+    let spend = bitcoin_spend::Spend::prepare(key)?;
+    let (what, payload) = ("a Bitcoin transaction", Payload::Psbt(spend.psbt()));
+    let (signed, took) = signer.sign(report, what, key.at(&root), payload).await?;
+    report.signature(spend.finish(key, &signed)?.took_for(took), &signed)?;
 
-    let transfer = solana_transfer::Transfer::prepare(&keys.ed25519);
-    let started = Instant::now();
-    let (id, payload) = (request_id(), transfer.payload());
-    let work = client.sign(&keys.ed25519.name, &id, &payload, PATIENCE);
-    let signed = report.wait("signing a Solana transfer", work).await?;
-    let took = started.elapsed();
-    check_signers(&signed, expected)?;
-    report.signature(
-        transfer.finish(&keys.ed25519, &signed)?.took_for(took),
-        &signed,
-    )
+    let key = &keys.ed25519;
+    let transfer = solana_transfer::Transfer::prepare(key)?;
+    let (what, payload) = ("a Solana transfer", transfer.payload());
+    let (signed, took) = signer.sign(report, what, key.at(&root), payload).await?;
+    report.signature(transfer.finish(key, &signed)?.took_for(took), &signed)?;
+
+    let Some(anvil) = anvil else {
+        return Ok(());
+    };
+    let (key, account) = (&keys.ecdsa, &keys.account);
+    let transfer = ethereum_transfer::Transfer::prepare(key, account, anvil).await?;
+    let (what, payload) = ("an Ethereum transfer", transfer.payload());
+    let asked = key.at(account.path());
+    let (signed, took) = signer.sign(report, what, asked, payload).await?;
+    let mined = transfer.finish(key, account, &signed, anvil).await?;
+    report.signature(mined.took_for(took), &signed)
+}
+
+/// Whom to ask, and who has to sign where the step is about that.
+struct Signer<'a> {
+    client: Client,
+    expected: &'a [&'a str],
+}
+
+impl Signer<'_> {
+    /// A signature, and how long it took.
+    async fn sign(
+        &self,
+        report: &Report<'_>,
+        what: &str,
+        key: KeyRef<'_>,
+        payload: Payload,
+    ) -> anyhow::Result<(SigningRequest, Duration)> {
+        let (id, started) = (request_id(), Instant::now());
+        let work = self.client.sign(key, &id, &payload, PATIENCE);
+        let signed = report.wait(&format!("signing {what}"), work).await?;
+        let took = started.elapsed();
+        check_signers(&signed, self.expected)?;
+        Ok((signed, took))
+    }
 }
 
 /// That the parties signed that the step is about, where it is about certain ones.
@@ -339,7 +439,7 @@ async fn same_keys(
 ) -> anyhow::Result<()> {
     for name in PARTIES {
         let client = cluster.cluster()?.party(name).await?;
-        for key in [&keys.taproot, &keys.ed25519] {
+        for key in [&keys.taproot, &keys.ed25519, &keys.ecdsa] {
             let now = client.key(&key.name).await?;
             anyhow::ensure!(
                 now.public_key == key.public_key && now.state == KeyState::Enabled,
@@ -349,7 +449,7 @@ async fn same_keys(
         }
     }
     report.item(Item::new(
-        "every party still holds its shares of the same two keys",
+        "every party still holds its shares of the same three keys",
     ))
 }
 

@@ -83,7 +83,7 @@ struct Summary<'a> {
 impl<'a> Report<'a> {
     pub fn new(output: &'a Output) -> anyhow::Result<Self> {
         output.live(|page| {
-            page.heading("Arca demo: three parties, two keys, real signatures");
+            page.heading("Arca demo: three parties, three keys, real signatures");
             let mark = page.paint(
                 "33",
                 "simulated: everything runs on this machine, no hardware protects these keys",
@@ -145,6 +145,18 @@ impl<'a> Report<'a> {
         }
         if let Some(step) = self.steps.last_mut() {
             step.items.push(Value::Object(fields));
+        }
+        Ok(())
+    }
+
+    /// Something that is not shown, and why.
+    pub fn skip(&mut self, why: &str) -> anyhow::Result<()> {
+        self.output.live(|page| {
+            let mark = page.paint("33", "skip");
+            page.line(format!("  {mark} {why}"));
+        })?;
+        if let Some(step) = self.steps.last_mut() {
+            step.items.push(serde_json::json!({ "skipped": why }));
         }
         Ok(())
     }

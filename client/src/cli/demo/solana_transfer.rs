@@ -14,15 +14,16 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub fn prepare(key: &Key) -> Self {
+    pub fn prepare(key: &Key) -> anyhow::Result<Self> {
         let mut recipient = [0; 32];
         let mut blockhash = [0; 32];
         OsRng.fill_bytes(&mut recipient);
         OsRng.fill_bytes(&mut blockhash);
-        Self {
-            message: solana::transfer(&key.public_key, &recipient, LAMPORTS, &blockhash),
+        let from = key.public_key.ed25519()?;
+        Ok(Self {
+            message: solana::transfer(from, &recipient, LAMPORTS, &blockhash),
             recipient: address::solana(&recipient),
-        }
+        })
     }
 
     pub fn payload(&self) -> Payload {
@@ -36,7 +37,7 @@ impl Transfer {
         };
         let transaction = self
             .message
-            .into_transaction(&key.public_key, &signature.signature)?;
+            .into_transaction(key.public_key.ed25519()?, &signature.signature)?;
         let id = transaction.id().unwrap_or_default();
         Ok(
             Item::new(format!("Solana: {LAMPORTS} lamports to {}", self.recipient))
