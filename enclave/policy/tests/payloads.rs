@@ -21,6 +21,14 @@ fn refuses_payloads_for_another_scheme() {
             PublicKey::Bip340(message_key),
             "a Solana message is signed with Ed25519, and this is a key for BIP-340",
         ),
+        (
+            Payload::EthereumTransaction(vec![0xc0]),
+            PublicKey::EcdsaP256 {
+                key: [2; 33],
+                chain_code: [1; 32],
+            },
+            "an Ethereum transaction is signed with ECDSA secp256k1, and this is a key for ECDSA P-256",
+        ),
     ];
     for (payload, public_key, text) in cases {
         let rejection = decode(
@@ -80,6 +88,21 @@ fn digest_covers_the_key() {
     assert_ne!(base, digest(PublicKey::Ed25519([1; 32]), [2; 32]));
     assert_ne!(base, digest(PublicKey::Bip340([2; 32]), [2; 32]));
     assert_ne!(base, digest(PublicKey::Bip340([1; 32]), [1; 32]));
+
+    let p256 = |first: u8, chain_code| {
+        let key = [first; 33];
+        digest(PublicKey::EcdsaP256 { key, chain_code }, [2; 32])
+    };
+    assert_ne!(p256(2, [1; 32]), p256(3, [1; 32]));
+    assert_ne!(p256(2, [1; 32]), p256(2, [2; 32]));
+    // The same bytes for two curves.
+    let mut key = [0; 33];
+    (key[0], key[32]) = (2, 1);
+    let chain_code = [1; 32];
+    assert_ne!(
+        digest(PublicKey::EcdsaSecp256k1 { key, chain_code }, [2; 32]),
+        digest(PublicKey::EcdsaP256 { key, chain_code }, [2; 32])
+    );
 }
 
 #[test]
@@ -135,6 +158,16 @@ proptest! {
     }
 
     #[test]
+    fn mutated_psbts_of_ecdsa_keys_are_decoded_or_refused(
+        vector in any::<prop::sample::Index>(),
+        mutations in mutations(),
+    ) {
+        let (vectors, key) = p2wpkh_vectors();
+        let (bytes, path) = vector.get(&vectors);
+        check_at(Payload::Psbt(mutate(bytes.clone(), &mutations)), key, path)?;
+    }
+
+    #[test]
     fn mutated_solana_messages_are_decoded_or_refused(mutations in mutations()) {
         let (bytes, public_key) = solana_vector();
         let key = key(PublicKey::Ed25519(public_key), false);
@@ -158,7 +191,11 @@ proptest! {
 
 /// What must hold of whatever comes out.
 fn check(payload: Payload, key: KeyFacts) -> Result<(), TestCaseError> {
-    match decode(&payload, &key, &[]) {
+    check_at(payload, key, &[])
+}
+
+fn check_at(payload: Payload, key: KeyFacts, path: &[u32]) -> Result<(), TestCaseError> {
+    match decode(&payload, &key, path) {
         Ok(intent) => check_intent(&intent, &payload)?,
         Err(rejection) => {
             prop_assert!(!rejection.to_string().is_empty());
@@ -170,7 +207,7 @@ fn check(payload: Payload, key: KeyFacts) -> Result<(), TestCaseError> {
             );
         }
     }
-    prop_assert_eq!(decode(&payload, &key, &[]), decode(&payload, &key, &[]));
+    prop_assert_eq!(decode(&payload, &key, path), decode(&payload, &key, path));
     Ok(())
 }
 
@@ -231,6 +268,22 @@ fn bitcoin_key() -> KeyFacts {
 fn bitcoin_vector() -> (Vec<u8>, [u8; 32]) {
     let vectors = vectors();
     bytes(&vectors["bitcoin"], "psbt")
+}
+
+/// PSBTs with the paths that are asked for, and the key.
+fn p2wpkh_vectors() -> (Vec<(Vec<u8>, Vec<u32>)>, KeyFacts) {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("vectors/p2wpkh.json")).unwrap();
+    let decoded = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let public_key = PublicKey::EcdsaSecp256k1 {
+        key: decoded(&vectors["key"]).try_into().unwrap(),
+        chain_code: decoded(&vectors["chain_code"]).try_into().unwrap(),
+    };
+    let psbts = vectors["psbts"].as_array().unwrap().iter().map(|vector| {
+        let path = serde_json::from_value(vector["path"].clone()).unwrap();
+        (decoded(&vector["psbt"]), path)
+    });
+    (psbts.collect(), key(public_key, false))
 }
 
 fn solana_vector() -> (Vec<u8>, [u8; 32]) {
