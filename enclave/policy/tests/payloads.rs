@@ -270,8 +270,10 @@ fn bitcoin_vector() -> (Vec<u8>, [u8; 32]) {
     bytes(&vectors["bitcoin"], "psbt")
 }
 
-/// PSBTs with the paths that are asked for, and the key.
-fn p2wpkh_vectors() -> (Vec<(Vec<u8>, Vec<u32>)>, KeyFacts) {
+/// A PSBT with the path that is asked for.
+type P2wpkhVector = (Vec<u8>, Vec<u32>);
+
+fn p2wpkh_vectors() -> (Vec<P2wpkhVector>, KeyFacts) {
     let vectors: serde_json::Value =
         serde_json::from_str(include_str!("vectors/p2wpkh.json")).unwrap();
     let decoded = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
