@@ -104,6 +104,20 @@ impl DerivedKey {
     }
 }
 
+#[cfg(test)]
+impl DerivedKey {
+    /// One that no derivation gives.
+    pub(super) fn forged(root: [u8; 32], tweak: [u8; 32], public_key: [u8; POINT_BYTES]) -> Self {
+        Self {
+            root,
+            path: Path::default(),
+            tweak,
+            public_key,
+            chain_code: [0; 32],
+        }
+    }
+}
+
 impl KeyPackage {
     /// The key at a path below the group's key. Costs a base-point multiplication for each step: keep the
     /// result.

@@ -427,3 +427,203 @@ fn combine<C: Curve>(
     let key = message.key.public_key();
     C::verify(&key, &message.digest, &signature.r, &signature.s).then_some(signature)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::key::Share;
+    use super::super::pairwise::tests::setups;
+    use super::super::presignature::CurveSecret;
+    use super::*;
+
+    fn p(index: u16) -> Participant {
+        Participant::new(index).unwrap()
+    }
+
+    /// One share of a key of 2 of `n`, with little behind it.
+    fn key(me: u16, n: u16, chain_code: u8) -> Arc<KeyPackage> {
+        let at = |index: u64| k256::Scalar::from(5 + 7 * index);
+        let share = Share::<Secp256k1> {
+            secret: Zeroizing::new(at(me.into())),
+            key: Secp256k1::base(&at(0)),
+            verifying: (1..=n)
+                .map(|index| (p(index), Secp256k1::base(&at(index.into()))))
+                .collect(),
+        };
+        Arc::new(KeyPackage::new(p(me), 2, [chain_code; 32], share))
+    }
+
+    fn presignature(number: u8, signers: &BTreeSet<Participant>, with: PairSetups) -> Presignature {
+        let scalars = [1_u64, 2, 3].map(|scalar| k256::Scalar::from(scalar + u64::from(number)));
+        Presignature {
+            id: PresignatureId::new(&[number; 32], 0),
+            key: [0; 32],
+            binding: [0; 32],
+            signers: signers.clone(),
+            setups: Arc::new(with),
+            secret: CurveSecret::Secp256k1(Secret {
+                nonce_point: Secp256k1::base(&k256::Scalar::from(11_u64)),
+                scalars: Box::new(Zeroizing::new(scalars)),
+            }),
+        }
+    }
+
+    const TWEAK: [u8; 32] = [3; 32];
+    const ROOT: [u8; 32] = [4; 32];
+    const PUBLIC_KEY: [u8; 33] = [2; 33];
+
+    fn params(signers: &BTreeSet<Participant>, coordinator: Participant) -> SigningParams {
+        let message = |number| Signable {
+            digest: [number; 32],
+            key: DerivedKey::forged(ROOT, TWEAK, PUBLIC_KEY),
+        };
+        SigningParams {
+            session: SessionId::new([5; 32]),
+            context: [6; 32],
+            signers: signers.clone(),
+            coordinator,
+            entropy: [7; 32],
+            messages: vec![message(1), message(2)],
+        }
+    }
+
+    /// What a view is made of.
+    struct View {
+        kind: Kind,
+        key: Arc<KeyPackage>,
+        binding: [u8; 32],
+        presignatures: Vec<Presignature>,
+        params: SigningParams,
+    }
+
+    #[test]
+    fn everything_that_signers_must_agree_on_is_in_their_view() {
+        let changes: [fn(&mut View); 15] = [
+            |_| (),
+            |v| v.kind = Kind::EcdsaSigning,
+            |v| v.key = key(1, 3, 1),
+            |v| v.binding[31] ^= 1,
+            |v| v.presignatures[1].id = PresignatureId::new(&[9; 32], 0),
+            |v| v.presignatures.reverse(),
+            |v| v.params.session = SessionId::new([0; 32]),
+            |v| v.params.context[31] ^= 1,
+            |v| v.params.signers = [p(1), p(3)].into(),
+            |v| v.params.coordinator = p(2),
+            |v| v.params.entropy[31] ^= 1,
+            |v| v.params.messages[1].digest[31] ^= 1,
+            |v| v.params.messages[1].key = DerivedKey::forged(ROOT, [0; 32], PUBLIC_KEY),
+            |v| v.params.messages.reverse(),
+            |v| v.params.messages.truncate(1),
+        ];
+        let views: BTreeSet<[u8; 32]> = changes
+            .iter()
+            .map(|change| {
+                let signers = [p(1), p(2)].into();
+                let of = |number| presignature(number, &signers, PairSetups::new());
+                let mut view = View {
+                    kind: Kind::OnlineSigning,
+                    key: key(1, 3, 0),
+                    binding: [8; 32],
+                    presignatures: vec![of(1), of(2)],
+                    params: params(&signers, p(1)),
+                };
+                change(&mut view);
+                let of = (&view.key, &view.binding, &view.presignatures);
+                view.params.view(view.kind, of.0, of.1, of.2)
+            })
+            .collect();
+        assert_eq!(views.len(), changes.len());
+    }
+
+    #[test]
+    fn everything_that_groth_and_shoup_ask_for_is_in_the_shift() {
+        fn shift<C: Curve>(change: fn(&mut SigningParams, &mut PresignatureId)) -> [u8; 32] {
+            let mut params = params(&[p(1), p(2)].into(), p(1));
+            let mut id = PresignatureId::new(&[1; 32], 0);
+            change(&mut params, &mut id);
+            C::scalar_bytes(&params.shift::<C>(&params.messages[0], &id))
+        }
+        let changes: [fn(&mut SigningParams, &mut PresignatureId); 8] = [
+            |_, _| (),
+            |s, _| s.messages[0].key = DerivedKey::forged([0; 32], TWEAK, PUBLIC_KEY),
+            |s, _| s.messages[0].key = DerivedKey::forged(ROOT, [0; 32], PUBLIC_KEY),
+            |s, _| s.messages[0].key = DerivedKey::forged(ROOT, TWEAK, [3; 33]),
+            |s, _| s.messages[0].digest[31] ^= 1,
+            |s, _| s.signers = [p(1), p(3)].into(),
+            |_, id| *id = PresignatureId::new(&[1; 32], 1),
+            |s, _| s.entropy[31] ^= 1,
+        ];
+        let mut shifts: BTreeSet<[u8; 32]> = changes.map(shift::<Secp256k1>).into();
+        shifts.extend(changes.map(shift::<P256>));
+        assert_eq!(shifts.len(), 2 * changes.len());
+    }
+
+    type Shares2 = [[k256::Scalar; 2]; 2];
+
+    /// What each signer releases in its view: for each message, `u_i` and `w_i`.
+    fn released(
+        setups: &BTreeMap<Participant, PairSetups>,
+        view: impl Fn(Participant) -> [u8; 32],
+    ) -> Vec<Shares2> {
+        let signers: BTreeSet<_> = setups.keys().copied().collect();
+        let release = |(me, with): (&Participant, &PairSetups)| {
+            // Whoever is the coordinator shows its shares to nobody.
+            let coordinator = signers.iter().find(|other| *other != me).unwrap();
+            let (params, view) = (params(&signers, *coordinator), view(*me));
+            let of = |number| presignature(number, &signers, with.clone());
+            let key = key(me.get(), 3, 0);
+            let next =
+                Shares::<Secp256k1>::release(key, params, &view, vec![of(1), of(2)]).unwrap();
+            let Next::Done(_, Some(outgoing)) = next else {
+                unreachable!("not the coordinator");
+            };
+            let setup = Setup {
+                kind: Kind::OnlineSigning,
+                session: SessionId::new([0; 32]),
+                context: view,
+                me: *me,
+                participants: signers.clone(),
+            };
+            let (_, message) = setup.send_only(&outgoing).into_iter().next().unwrap();
+            let shares = message[message.len() - 128..].as_chunks::<32>().0;
+            let scalar = |i: usize| Secp256k1::scalar(&shares[i]).unwrap();
+            [[scalar(0), scalar(1)], [scalar(2), scalar(3)]]
+        };
+        setups.iter().map(release).collect()
+    }
+
+    fn total(shares: &[Shares2], message: usize, part: usize) -> k256::Scalar {
+        shares.iter().map(|share| share[message][part]).sum()
+    }
+
+    /// A coordinator that shows signers different requests, and makes their headers fit, gets neither
+    /// sum: either alone would be an equation in the nonce or in the key.
+    #[test]
+    fn shares_of_different_views_add_up_to_nothing() {
+        for n in [2, 3] {
+            let mut all = BTreeMap::<_, PairSetups>::new();
+            for (a, b) in (1..=n).flat_map(|a| (a + 1..=n).map(move |b| (p(a), p(b)))) {
+                let seed = 16 * u64::from(a.get()) + u64::from(b.get());
+                let (low, high) = setups(seed);
+                all.entry(a).or_default().insert(b, Arc::new(low));
+                all.entry(b).or_default().insert(a, Arc::new(high));
+            }
+            let (one, other) = (released(&all, |_| [1; 32]), released(&all, |_| [2; 32]));
+            for different in 1..=n {
+                let mixed = released(&all, |me| [1 + u8::from(me == p(different)); 32]);
+                for (message, part) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let sum = total(&one, message, part);
+                    assert_eq!(sum, total(&other, message, part));
+                    assert_ne!(sum, total(&mixed, message, part));
+                }
+            }
+            // Nor is any single share the same in two views.
+            for (one, other) in one.iter().zip(&other) {
+                for (one, other) in one.as_flattened().iter().zip(other.as_flattened()) {
+                    assert_ne!(one, other);
+                }
+            }
+        }
+    }
+}

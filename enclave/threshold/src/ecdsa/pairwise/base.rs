@@ -254,6 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn every_input_of_a_key_counts() {
+        let r = [[1; 32], [2; 32]];
+        let keys = [
+            key(&SESSION, 0, 0, &r, &[3; 32]),
+            key(&[8; 32], 0, 0, &r, &[3; 32]),
+            key(&SESSION, 1, 0, &r, &[3; 32]),
+            key(&SESSION, 0, 1, &r, &[3; 32]),
+            key(&SESSION, 0, 0, &[[4; 32], [2; 32]], &[3; 32]),
+            key(&SESSION, 0, 0, &[[1; 32], [4; 32]], &[3; 32]),
+            key(&SESSION, 0, 0, &[[2; 32], [1; 32]], &[3; 32]),
+            key(&SESSION, 0, 0, &r, &[4; 32]),
+        ];
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
+    }
+
+    #[test]
     fn one_changed_byte_changes_both_keys_of_its_transfer() {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         for _ in 0..20 {

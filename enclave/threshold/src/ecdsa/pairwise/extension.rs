@@ -439,6 +439,36 @@ pub(super) mod tests {
         );
     }
 
+    /// What is sent of the choices is hidden by a last block that is used for nothing else.
+    #[test]
+    fn the_hash_of_the_choices_is_hidden() {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let (all, _) = seeds(&mut rng);
+        let mut masks = std::collections::BTreeSet::from([0]);
+        for _ in 0..3 {
+            let (receiver, message) = receive(&all, &CONTEXT, 3, &mut rng);
+            let (nonce, corrections, hash, _) = parse(&message, 4).unwrap();
+            let root = tags::hash(tags::EXTENSION, &[&CONTEXT, nonce]);
+            let challenge = tags::hash(tags::EXTENSION_CHALLENGE, &[&root, corrections]);
+            let check = Check::new(&challenge, 3);
+            let choices = receiver.choices.iter().copied().chain([0]);
+            masks.insert(hash ^ check.column(choices));
+        }
+        assert_eq!(masks.len(), 4);
+    }
+
+    #[test]
+    fn all_of_the_message_is_in_the_transcript() {
+        let transcripts = [
+            transcript(&[1; 32], 2, &[3; 32]),
+            transcript(&[4; 32], 2, &[3; 32]),
+            transcript(&[1; 32], 4, &[3; 32]),
+            transcript(&[1; 32], 2, &[4; 32]),
+        ];
+        let different: std::collections::BTreeSet<_> = transcripts.iter().collect();
+        assert_eq!(different.len(), transcripts.len());
+    }
+
     #[test]
     fn two_runs_under_one_context_share_nothing() {
         let mut rng = ChaCha20Rng::seed_from_u64(6);

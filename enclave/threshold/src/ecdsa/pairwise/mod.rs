@@ -192,7 +192,7 @@ impl Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rand_chacha::ChaCha20Rng;
     use rand_core::{CryptoRngCore, SeedableRng as _};
 
@@ -200,7 +200,7 @@ mod tests {
     use crate::{Protocol, SessionId, Transition};
 
     /// The low and the high side's setup.
-    pub(super) fn setups(seed: u64) -> (PairSetup, PairSetup) {
+    pub(in crate::ecdsa) fn setups(seed: u64) -> (PairSetup, PairSetup) {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let [one, two] = [1, 2].map(|index| Participant::new(index).unwrap());
         let start = |me, peer, rng: &mut dyn CryptoRngCore| {

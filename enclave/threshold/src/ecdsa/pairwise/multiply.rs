@@ -525,81 +525,104 @@ mod tests {
 
     const CONTEXT: [u8; 32] = [4; 32];
 
-    /// An Alice who adds `offset` to her first input in one transfer alone and guesses Bob's bit there;
-    /// otherwise the protocol as the paper writes it.
-    fn cheating_alice<C: Multiply>(
-        transfers: &extension::Sender,
-        input: [C::Scalar; 2],
-        (cheated, offset, guess): (usize, C::Scalar, bool),
-        rng: &mut ChaCha20Rng,
-    ) -> ([C::Scalar; 2], Vec<u8>) {
-        let mut pads = Pads::<C>::new(&transfers.transcript, &[1; 32]);
-        let rows = transfers.rows.iter().take(TRANSFERS);
-        let rows = rows.flat_map(|q| [*q, q ^ *transfers.delta]);
-        let alpha: Vec<_> = pads.of::<2>(0, rows).to_vec();
-        let mask = C::random(rng);
-        let mut message = vec![1; 32];
-        for (j, [zero, one]) in alpha.iter().enumerate() {
-            let cheat = if j == cheated {
-                offset
-            } else {
-                C::Scalar::ZERO
-            };
-            let inputs = [input[0] + cheat, input[1], mask];
-            for k in 0..WIDTH {
-                let correction = zero[k] - one[k] + inputs[k];
-                message.extend_from_slice(&C::scalar_bytes(&correction));
-            }
-        }
-        let transcript = pads.transcript(&message[32..]);
-        let [t1, t2] = challenges::<C>(&transcript, 0);
-        let answer = mask + t1 * input[0] + t2 * input[1];
-        message.extend_from_slice(&C::scalar_bytes(&answer));
-        let mut checks = Vec::new();
-        let mut share = [C::Scalar::ZERO; 2];
-        for (j, [zero, _]) in alpha.iter().enumerate() {
-            let mut check = zero[2] + t1 * zero[0] + t2 * zero[1];
-            if j == cheated && guess {
-                check += t1 * offset;
-            }
-            checks.extend_from_slice(&C::scalar_bytes(&check));
-            share[0] -= C::constants().gadget[j].0 * zero[0];
-            share[1] -= C::constants().gadget[j].0 * zero[1];
-        }
-        message.extend_from_slice(&tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]));
-        (share, message)
+    const COUNT: usize = 2;
+
+    /// What a cheating Alice does: adds `offsets` to her inputs in one transfer of one multiplication alone,
+    /// and guesses Bob's bit there.
+    struct Cheat<C: Curve> {
+        multiplication: usize,
+        transfer: usize,
+        offsets: [C::Scalar; 2],
+        guess: bool,
     }
 
-    fn cheat<C: Multiply>(offset: C::Scalar) {
+    /// Otherwise the protocol as the paper writes it.
+    fn cheating_alice<C: Multiply>(
+        transfers: &extension::Sender,
+        inputs: &[[C::Scalar; 2]],
+        cheat: &Cheat<C>,
+        rng: &mut ChaCha20Rng,
+    ) -> (Vec<[C::Scalar; 2]>, Vec<u8>) {
+        let is_cheated = |index, j| (index, j) == (cheat.multiplication, cheat.transfer);
+        let mut pads = Pads::<C>::new(&transfers.transcript, &[1; 32]);
+        let (mut alphas, mut masks, mut message) = (Vec::new(), Vec::new(), vec![1; 32]);
+        for (index, [a1, a2]) in inputs.iter().enumerate() {
+            let rows = &transfers.rows[index * TRANSFERS..][..TRANSFERS];
+            let rows = rows.iter().flat_map(|q| [*q, q ^ *transfers.delta]);
+            let alpha: Vec<_> = pads.of::<2>(index, rows).to_vec();
+            let mask = C::random(rng);
+            for (j, [zero, one]) in alpha.iter().enumerate() {
+                let inputs = match is_cheated(index, j) {
+                    true => [*a1 + cheat.offsets[0], *a2 + cheat.offsets[1], mask],
+                    false => [*a1, *a2, mask],
+                };
+                for k in 0..WIDTH {
+                    let correction = zero[k] - one[k] + inputs[k];
+                    message.extend_from_slice(&C::scalar_bytes(&correction));
+                }
+            }
+            alphas.push(alpha);
+            masks.push(mask);
+        }
+        let transcript = pads.transcript(&message[32..]);
+        let (mut checks, mut shares) = (Vec::new(), Vec::new());
+        for (index, [a1, a2]) in inputs.iter().enumerate() {
+            let [t1, t2] = challenges::<C>(&transcript, index);
+            let answer = masks[index] + t1 * a1 + t2 * a2;
+            message.extend_from_slice(&C::scalar_bytes(&answer));
+            let mut share = [C::Scalar::ZERO; 2];
+            for (j, [zero, _]) in alphas[index].iter().enumerate() {
+                let mut check = zero[2] + t1 * zero[0] + t2 * zero[1];
+                if is_cheated(index, j) && cheat.guess {
+                    check += t1 * cheat.offsets[0] + t2 * cheat.offsets[1];
+                }
+                checks.extend_from_slice(&C::scalar_bytes(&check));
+                share[0] -= C::constants().gadget[j].0 * zero[0];
+                share[1] -= C::constants().gadget[j].0 * zero[1];
+            }
+            shares.push(share);
+        }
+        message.extend_from_slice(&tags::hash(tags::MULTIPLY_CHECK, &[&transcript, &checks]));
+        (shares, message)
+    }
+
+    fn cheat<C: Multiply>(offsets: [C::Scalar; 2]) {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
-        let input = [C::random(&mut rng), C::random(&mut rng)];
+        let inputs = [0; COUNT].map(|_| [C::random(&mut rng), C::random(&mut rng)]);
+        let (low, high) = setups(3);
         let mut outcomes = [[0; 2]; 2];
-        for cheated in [0, 1, 2, 200, 414, 415] {
+        for (number, transfer) in [0, 1, 2, 200, 414, 415].into_iter().enumerate() {
             for guess in [false, true] {
-                let (low, high) = setups(cheated as u64);
-                let (bob, message) = bob_start::<C>(&low, &CONTEXT, 1, &mut rng).unwrap();
-                let b = bob.inputs()[0];
-                let bit: bool = Bits::new(&bob.transfers.choices)
-                    .nth(cheated)
-                    .unwrap()
-                    .into();
-                let context = run_context::<C>(&high, Side::Low, &CONTEXT, 1);
+                low.poisoned
+                    .store(false, std::sync::atomic::Ordering::SeqCst);
+                let (bob, message) = bob_start::<C>(&low, &CONTEXT, COUNT, &mut rng).unwrap();
+                let b = bob.inputs().to_vec();
+                let cheat = Cheat {
+                    multiplication: number % COUNT,
+                    transfer,
+                    offsets,
+                    guess,
+                };
+                let place = cheat.multiplication * TRANSFERS + transfer;
+                let bit: bool = Bits::new(&bob.transfers.choices).nth(place).unwrap().into();
+                let context = run_context::<C>(&high, Side::Low, &CONTEXT, COUNT);
+                let seeds = &high.punctured_seeds;
                 let message = &message[SETUP_ID_BYTES..];
-                let transfers =
-                    extension::send(&high.punctured_seeds, &context, blocks(1), message).unwrap();
-                let cheat = (cheated, offset, guess);
-                let (c, message) = cheating_alice::<C>(&transfers, input, cheat, &mut rng);
+                let transfers = extension::send(seeds, &context, blocks(COUNT), message).unwrap();
+                let (c, message) = cheating_alice::<C>(&transfers, &inputs, &cheat, &mut rng);
                 let result = bob_finish::<C>(&low, bob, &message);
-                let honest = bool::from(offset.is_zero());
+                let honest = offsets == [C::Scalar::ZERO; 2];
                 if honest || bit == guess {
                     let d = result.unwrap();
-                    let error = if bit {
-                        offset * C::constants().gadget[cheated].0
-                    } else {
-                        C::Scalar::ZERO
-                    };
-                    assert_eq!(c[0] + d[0][0], input[0] * b + error);
-                    assert_eq!(c[1] + d[0][1], input[1] * b);
+                    for (index, input) in inputs.iter().enumerate() {
+                        for k in 0..2 {
+                            let mut product = input[k] * b[index];
+                            if index == cheat.multiplication && bit {
+                                product += offsets[k] * C::constants().gadget[transfer].0;
+                            }
+                            assert_eq!(c[index][k] + d[index][k], product);
+                        }
+                    }
                     assert!(!low.is_poisoned());
                 } else {
                     let reason = AbortReason::ConsistencyCheck;
@@ -616,13 +639,62 @@ mod tests {
     /// The paper's Alice, written down a second time, is understood by Bob.
     #[test]
     fn an_alice_after_the_paper_passes() {
-        cheat::<Secp256k1>(k256::Scalar::ZERO);
+        cheat::<Secp256k1>([k256::Scalar::ZERO; 2]);
     }
 
     #[test]
     fn another_input_in_one_transfer_is_a_guess_of_its_bit() {
-        cheat::<Secp256k1>(k256::Scalar::ONE);
-        cheat::<P256>(-p256::Scalar::ONE);
+        cheat::<Secp256k1>([k256::Scalar::ONE, k256::Scalar::ZERO]);
+        cheat::<P256>([-p256::Scalar::ONE, p256::Scalar::ZERO]);
+        // In the second input alone, and in both so that equal challenges would cancel it.
+        cheat::<Secp256k1>([k256::Scalar::ZERO, k256::Scalar::ONE]);
+        cheat::<Secp256k1>([k256::Scalar::ONE, -k256::Scalar::ONE]);
+    }
+
+    #[test]
+    fn no_two_challenges_are_equal() {
+        let all = [([1; 32], 0), ([1; 32], 1), ([2; 32], 0)];
+        let all = all.map(|(transcript, index)| challenges::<Secp256k1>(&transcript, index));
+        let different: std::collections::BTreeSet<_> = all
+            .as_flattened()
+            .iter()
+            .map(Secp256k1::scalar_bytes)
+            .collect();
+        assert_eq!(different.len(), 6);
+    }
+
+    #[test]
+    fn challenges_follow_from_all_of_both_messages() {
+        let transcript = |transfers, nonce, corrections: [u8; 1]| {
+            Pads::<Secp256k1>::new(&[transfers; 32], &[nonce; 32]).transcript(&corrections)
+        };
+        let all = [(0, 0, [0]), (1, 0, [0]), (0, 1, [0]), (0, 0, [1])];
+        let different: std::collections::BTreeSet<_> =
+            all.iter().map(|(t, n, c)| transcript(*t, *n, *c)).collect();
+        assert_eq!(different.len(), all.len());
+    }
+
+    /// `η` shows nothing of the inputs: `â` hides them, another one in each multiplication.
+    #[test]
+    fn answers_are_masked() {
+        let mut rng = ChaCha20Rng::seed_from_u64(8);
+        let (low, high) = setups(8);
+        let inputs = [[k256::Scalar::from(2_u64), k256::Scalar::from(3_u64)]; COUNT];
+        let mut masks = std::collections::BTreeSet::from([[0; 32]]);
+        for _ in 0..2 {
+            let (bob, message) = bob_start::<Secp256k1>(&low, &CONTEXT, COUNT, &mut rng).unwrap();
+            let answered = alice_respond::<Secp256k1>(&high, &CONTEXT, &inputs, &message, &mut rng);
+            let (_, answer) = answered.unwrap();
+            let (nonce, corrections, answers, _) = parse(&answer, COUNT).unwrap();
+            let pads = Pads::<Secp256k1>::new(&bob.transfers.transcript, nonce);
+            let transcript = pads.transcript(corrections.as_flattened().as_flattened());
+            for (index, ([a1, a2], answer)) in inputs.iter().zip(answers).enumerate() {
+                let [t1, t2] = challenges::<Secp256k1>(&transcript, index);
+                let mask = Secp256k1::scalar(answer).unwrap() - t1 * a1 - t2 * a2;
+                masks.insert(Secp256k1::scalar_bytes(&mask));
+            }
+        }
+        assert_eq!(masks.len(), 1 + 2 * COUNT);
     }
 
     #[test]
