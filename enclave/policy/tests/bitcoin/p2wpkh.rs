@@ -13,6 +13,7 @@ use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::taproot::TapNodeHash;
 use bitcoin::{Amount, Psbt, ScriptBuf, Transaction, TxOut, Witness};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{INTERNAL_KEY, OTHER_SCRIPT, OWN_SCRIPT, output, spend};
 
@@ -406,6 +407,63 @@ fn digest_covers_where_change_goes() {
     let change = decode_own(&psbt).unwrap();
     assert_eq!(spend(&change).outputs[0].change, Some(Vec::new()));
     assert_ne!(change.digest(), payment);
+}
+
+#[test]
+fn digest_covers_every_field() {
+    // The hash that is signed would hide a field that is missing, so the encoding is written out: numbers and
+    // lengths are 8 bytes big-endian.
+    let counted = |bytes: &[u8]| [&(bytes.len() as u64).to_be_bytes(), bytes].concat();
+    let count = |number: u64| number.to_be_bytes().to_vec();
+    let PublicKey::EcdsaSecp256k1 { key, chain_code } = group() else {
+        unreachable!()
+    };
+    let mut psbt = psbt(&[(REQUESTED, 1000)]);
+    let change = derive(&group(), &[1, 9]).unwrap();
+    psbt.unsigned_tx.output[0].script_pubkey = ScriptBuf::from_bytes(p2wpkh_script(&change));
+    claim(&mut psbt.outputs[0].bip32_derivation, &[1, 9], change);
+    psbt.unsigned_tx.output.push(output(OTHER_SCRIPT, 60));
+    psbt.outputs.push(bitcoin::psbt::Output::default());
+    let intent = decode_own(&psbt).unwrap();
+    let public_key = derive(&group(), REQUESTED).unwrap();
+    let outpoint = psbt.unsigned_tx.input[0].previous_output;
+    let encoding = [
+        counted(b"arca/v1/intent"),
+        counted(b"ecdsa-secp256k1"),
+        counted(&key),
+        counted(&chain_code),
+        counted(b"bitcoin"),
+        counted(&2_i32.to_le_bytes()),
+        count(0),
+        // One input, the key's.
+        count(1),
+        counted(outpoint.txid.as_byte_array()),
+        count(0),
+        count(0xffff_ffff),
+        count(1000),
+        counted(&p2wpkh_script(&public_key)),
+        vec![1],
+        // Change, and where it is; a payment.
+        count(2),
+        count(900),
+        counted(&p2wpkh_script(&change)),
+        vec![2],
+        [count(2), count(1), count(9)].concat(),
+        count(60),
+        counted(&hex::decode(OTHER_SCRIPT).unwrap()),
+        vec![0],
+        // The fee.
+        count(40),
+        // One signature.
+        count(1),
+        counted(&intent.signables()[0].message),
+        vec![2],
+        [count(2), count(44), count(7)].concat(),
+        counted(&public_key),
+        count(0),
+    ];
+    let expected: [u8; 32] = Sha256::digest(encoding.concat()).into();
+    assert_eq!(intent.digest(), expected);
 }
 
 /// BIP-143, "Specification", for SIGHASH_ALL and P2WPKH.

@@ -1,7 +1,7 @@
 //! What is decoded, and into what.
 
 use arca_policy::{
-    EthereumKind, KeyFacts, Payload, PublicKey, SigningKey, decode, ethereum_address,
+    EthereumKind, KeyFacts, Payload, PublicKey, SigningKey, decode, derive, ethereum_address,
     ethereum_checksum,
 };
 use bitcoin::secp256k1::{self, Message, Secp256k1, SecretKey, ecdsa};
@@ -255,6 +255,78 @@ fn digest_tells_intents_apart() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), count);
+}
+
+#[test]
+fn digest_covers_every_field() {
+    // The hash that is signed stands in the intent's digest, and would hide a field that is missing there. So each
+    // encoding is written out: numbers and lengths are 8 bytes big-endian, amounts are 32.
+    use sha2::{Digest, Sha256};
+
+    fn counted(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u64).to_be_bytes(), bytes].concat()
+    }
+    fn amount(number: u64) -> Vec<u8> {
+        counted(&[&[0; 24][..], &number.to_be_bytes()].concat())
+    }
+    let count = |number: u64| number.to_be_bytes().to_vec();
+    let PublicKey::EcdsaSecp256k1 { key, chain_code } = group().public_key else {
+        unreachable!()
+    };
+    let blob = [&[1], &[0xdd; 31][..]].concat();
+    for kind in 0..4_u8 {
+        let payload = Payload::EthereumTransaction(Unsigned::new(kind).encode());
+        let path: &[u32] = if kind == 2 { &[0, 5] } else { &[] };
+        let child = derive(&group().public_key, path).unwrap();
+        let intent = decode(&payload, &group(), path).unwrap();
+        let fees = match kind {
+            0 | 1 => amount(11),
+            2 => [amount(3), amount(11)].concat(),
+            _ => [amount(3), amount(11), amount(13), count(1), counted(&blob)].concat(),
+        };
+        let access_list = match kind {
+            0 => count(0),
+            _ => [
+                count(1),
+                counted(&[0xbb; 20]),
+                count(1),
+                counted(&[0xcc; 32]),
+            ]
+            .concat(),
+        };
+        let blob_fee = if kind == 3 { 131_072 * 13 } else { 0 };
+        let encoding = [
+            // The key.
+            counted(b"arca/v1/intent"),
+            counted(b"ecdsa-secp256k1"),
+            counted(&key),
+            counted(&chain_code),
+            // What the transaction does.
+            counted(b"ethereum"),
+            vec![kind],
+            fees,
+            count(5),
+            count(7),
+            count(50_000),
+            count(1),
+            counted(&[0xaa; 20]),
+            amount(1_000),
+            counted(&[1, 2, 3, 4, 5]),
+            access_list,
+            counted(&ethereum_address(&child).unwrap()),
+            amount(50_000 * 11 + blob_fee),
+            // One signature, of a derived key with its path, for input 0.
+            count(1),
+            counted(&intent.signables()[0].message),
+            vec![2],
+            count(path.len() as u64),
+            path.iter().flat_map(|step| count((*step).into())).collect(),
+            counted(&child),
+            count(0),
+        ];
+        let expected: [u8; 32] = Sha256::digest(encoding.concat()).into();
+        assert_eq!(intent.digest(), expected, "type {kind}");
+    }
 }
 
 #[test]
