@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -11,6 +11,10 @@ CARGO_DENY := $(TOOLS)/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 CARGO_FUZZ_VERSION := 0.13.2
+
+# The Ethereum node of the demo and the tests. Its versions and hashes are in deploy/evm/package-lock.json.
+EVM := $(TOOLS)/evm
+ANVIL = $(firstword $(wildcard $(EVM)/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
 # For each fuzz target.
 SECONDS ?= 60
@@ -24,8 +28,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: release ## three parties, one key, real signatures (DEMO_ARGS="--keep DIR" keeps everything)
-	$(TARGET_DIR)/release/arca demo $(DEMO_ARGS)
+demo: release evm ## three parties, three keys, real signatures (DEMO_ARGS="--keep DIR" keeps everything)
+	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" $(TARGET_DIR)/release/arca demo $(DEMO_ARGS)
 
 bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are passed on)
 	$(TARGET_DIR)/release/arca bench $(BENCH_ARGS)
@@ -36,9 +40,9 @@ release: need
 	cargo build --locked --release -p arca-enclave-simulated
 	cargo build --locked --release -p arca-host -p arca-client
 
-test: need ## every test; the end-to-end ones start real processes
+test: need evm ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-host -p arca-client
-	cargo test --locked --workspace
+	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" cargo test --locked --workspace
 
 consensus: need c++ ## signed Bitcoin transactions judged by Bitcoin Core's own code; needs a C++ compiler
 	cargo test --locked -p arca-tests --features consensus --test consensus
@@ -79,6 +83,16 @@ $(CARGO_DENY):
 
 $(CARGO_FUZZ):
 	cargo install --locked cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
+
+# Without npm, or offline, what needs an Ethereum node is left out, and says so.
+evm: ## Foundry's anvil through npm, for the demo and the tests
+	@if ! command -v npm > /dev/null; then echo "make evm: no npm, so no Ethereum node: what needs one is left out"; \
+	elif ! cmp -s deploy/evm/package-lock.json $(EVM)/installed.json; then \
+		mkdir -p $(EVM) && cp deploy/evm/package*.json $(EVM)/ && \
+		if (cd $(EVM) && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retry-mintimeout=1000 --loglevel=error); then \
+			cp deploy/evm/package-lock.json $(EVM)/installed.json; \
+		else echo "make evm: npm could not install anvil: what needs an Ethereum node is left out"; fi; \
+	fi
 
 # Some crates contain C, which rustup does not compile.
 need:

@@ -32,13 +32,8 @@ pub(crate) struct Arguments {
     /// Keep all files in this folder, which has to be empty or not exist
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// The Ethereum node to start [default: anvil on the PATH]
-    #[arg(
-        long,
-        value_name = "PROGRAM",
-        env = "ARCA_ANVIL",
-        hide_env_values = true
-    )]
+    /// The Ethereum node to start [default: what ARCA_ANVIL names, or anvil on the PATH]
+    #[arg(long, value_name = "PROGRAM")]
     anvil: Option<PathBuf>,
 }
 
