@@ -1,6 +1,7 @@
 //! The whole system as separate processes: three hosts, three enclaves, and a client in this process.
 //!
 //! - `signing`: what the system is for. `crashes`: killed processes lose nothing.
+//! - `ethereum`: what is signed, judged by a real node.
 //! - `bad_input`: every method refuses nonsense and goes on. `storage`: a host that damages, swaps, forgets or
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
@@ -10,6 +11,7 @@
 mod bad_input;
 mod common;
 mod crashes;
+mod ethereum;
 mod membership;
 mod network;
 mod signing;
