@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use arca_threshold::ecdsa::pairwise::{PairSetup, alice_message_bytes};
 use arca_threshold::ecdsa::{
-    CurveId, Path, Presignature, PresigningParams, Signed, Signing, SigningParams, dkg, presign,
-    sign, sign_online,
+    Curve as _, CurveId, DkgParams, Path, Presignature, PresigningParams, Secp256k1, Signed,
+    Signing, SigningParams, dkg, presign, sign, sign_online,
 };
 use arca_threshold::{AbortReason, Error, Outbox, Participant, Reject, SessionId, Transition};
 use rand_chacha::ChaCha20Rng;
@@ -92,6 +92,104 @@ fn a_false_proof_of_knowledge_is_named() {
         |o| o[..33].copy_from_slice(&generator),
         AbortReason::InvalidProof,
     );
+}
+
+/// A proof of knowledge proves nothing in another session, nor for another participant.
+#[test]
+fn a_replayed_proof_of_knowledge_is_named() {
+    let opening = |from: u16, seed: u64| {
+        let starts = dkg_starts(CurveId::Secp256k1, &set([1, 2, 3]), 2, &mut rng(seed));
+        let mut opening = Vec::new();
+        run_with(starts, &mut rng(2), |round, letters| {
+            let letter = letters.iter().find(|l| round == 2 && l.from == p(from));
+            opening.extend(letter.iter().flat_map(|l| &l.bytes[AFTER_ECHO..]));
+        });
+        opening
+    };
+    for replayed in [opening(1, 50), opening(2, 1)] {
+        forge_opening(|o| o.copy_from_slice(&replayed), AbortReason::InvalidProof);
+    }
+}
+
+/// A generator whose first 64 bytes are a scalar of the test's choice.
+struct Chosen(Option<[u8; 32]>, ChaCha20Rng);
+
+impl RngCore for Chosen {
+    fn next_u32(&mut self) -> u32 {
+        self.1.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.1.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        match self.0.take() {
+            Some(scalar) => {
+                bytes[..32].fill(0);
+                bytes[32..].copy_from_slice(&scalar);
+            }
+            None => self.1.fill_bytes(bytes),
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_chacha::rand_core::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Chosen {}
+
+/// Generators that first give scalars which add up to zero.
+fn cancelling() -> [Chosen; 2] {
+    let one = Secp256k1::scalar_bytes(&k256::Scalar::from(7_u64));
+    let other = Secp256k1::scalar_bytes(&-k256::Scalar::from(7_u64));
+    [Chosen(Some(one), rng(1)), Chosen(Some(other), rng(2))]
+}
+
+/// What commitments keep a minority from, all together can do.
+#[test]
+fn contributions_that_cancel_give_no_key() {
+    let start = |(me, mut rng): (u16, Chosen)| {
+        let params = DkgParams {
+            curve: CurveId::Secp256k1,
+            session: SessionId::new([1; 32]),
+            context: [0; 32],
+            me: p(me),
+            participants: set([1, 2]),
+            threshold: 2,
+        };
+        let (protocol, outbox) = dkg(params, &mut rng).unwrap();
+        (p(me), protocol, outbox)
+    };
+    let starts = (1..).zip(cancelling()).map(start).collect();
+    for outcome in run(starts, &mut rng(3)).values() {
+        let expected = Error::Bug("the key is the identity");
+        assert_eq!(outcome.as_ref().unwrap_err(), &expected);
+    }
+}
+
+/// The same for a nonce: shifted by a public number, it would be known to all.
+#[test]
+fn nonces_that_cancel_give_no_presignature() {
+    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
+    let start = |(me, mut rng): (u16, Chosen)| {
+        let params = PresigningParams {
+            session: SessionId::new([1; 32]),
+            binding: BINDING,
+            signers: set([1, 2]),
+            count: 1,
+        };
+        let key = Arc::clone(&keys[&p(me)]);
+        let (protocol, outbox) = presign(key, &setups[&p(me)], params, &mut rng).unwrap();
+        (p(me), protocol, outbox)
+    };
+    let starts = (1..).zip(cancelling()).map(start).collect();
+    for outcome in run(starts, &mut rng(3)).values() {
+        let expected = Error::Bug("the nonce is zero");
+        assert_eq!(outcome.as_ref().unwrap_err(), &expected);
+    }
 }
 
 #[test]
@@ -381,6 +479,80 @@ fn bad_shares_name_their_sender() {
         letters[0].bytes[shares..].copy_from_slice(&replayed[shares..]);
     });
     assert_culprits(&signed, AbortReason::InvalidSignatureShare, &[2]);
+}
+
+/// A commitment to nonce points is of no use in another session, nor to another signer.
+#[test]
+fn replayed_commitments_to_nonces_are_named() {
+    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 3, 3);
+    let signers = set([1, 2, 3]);
+    let starts = |seed| presign_starts(&keys, &setups, &signers, 1, &mut rng(seed));
+    let nonces = AFTER_ECHO..AFTER_ECHO + 33;
+    // Commitment and opening.
+    let replayed = |from: u16, seed| {
+        let mut parts = [Vec::new(), Vec::new()];
+        run_with(starts(seed), &mut rng(2), |round, letters| {
+            let letter = letters.iter().find(|l| l.from == p(from)).unwrap();
+            match round {
+                1 => parts[0] = letter.bytes[field::HEADER_END..][..32].to_vec(),
+                2 => parts[1] = letter.bytes[nonces.clone()].to_vec(),
+                _ => {}
+            }
+        });
+        parts
+    };
+    for [commitment, opening] in [replayed(1, 50), replayed(2, 1)] {
+        let outcomes = run_with(starts(1), &mut rng(2), |round, letters| {
+            for letter in letters.iter_mut().filter(|l| l.from == p(1)) {
+                let context = letter.bytes[field::CONTEXT].to_vec();
+                let start = &mut letter.bytes[field::HEADER_END..][..32];
+                match round {
+                    1 => start.copy_from_slice(&commitment),
+                    2 => {
+                        start.copy_from_slice(&echo(&context, 1, 1, &commitment));
+                        letter.bytes[nonces.clone()].copy_from_slice(&opening);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        for honest in [2, 3] {
+            assert_culprits(&outcomes[&p(honest)], AbortReason::CommitmentMismatch, &[1]);
+        }
+    }
+}
+
+/// The points of key shares that signers broadcast: made new for each presignature by shares of zero, so that
+/// they say nothing about the share.
+#[test]
+fn key_shares_are_new_in_each_presignature() {
+    const COUNT: usize = 3;
+    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
+    let point = |bytes: &[u8]| {
+        let key = k256::PublicKey::from_sec1_bytes(bytes).unwrap();
+        key.to_projective()
+    };
+    let mut sums = [k256::ProjectivePoint::IDENTITY; COUNT];
+    let mut seen = Vec::new();
+    // The verifying shares, from where `KeyPackage::to_bytes` says that they are, times their coefficients.
+    let package = keys[&p(1)].to_bytes();
+    for (index, lagrange) in [(0, k256::Scalar::from(2_u64)), (1, -k256::Scalar::ONE)] {
+        seen.push(point(&package[71 + 35 * index + 2..][..33]) * lagrange);
+    }
+    let starts = presign_starts(&keys, &setups, &set([1, 2]), COUNT, &mut rng(5));
+    run_with(starts, &mut rng(6), |round, letters| {
+        for letter in letters.iter().filter(|_| round == 2) {
+            let start = field::HEADER_END + 2 * 32 + COUNT * 33;
+            let points = letter.bytes[start..][..COUNT * 33].chunks(33);
+            for (sum, bytes) in sums.iter_mut().zip(points) {
+                *sum += point(bytes);
+                assert!(!seen.contains(&point(bytes)));
+                seen.push(point(bytes));
+            }
+        }
+    });
+    assert_eq!(seen.len(), 2 + 2 * COUNT);
+    assert_eq!(sums, [point(&keys[&p(1)].public_key()); COUNT]);
 }
 
 /// Presigning has no check for `ψ`; the signature does, and with two signers names who sent it.

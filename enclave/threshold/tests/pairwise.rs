@@ -9,11 +9,12 @@ use arca_threshold::ecdsa::pairwise::{
     alice_respond, bob_finish, bob_message_bytes, bob_start,
 };
 use arca_threshold::ecdsa::{Curve, P256, Secp256k1};
-use arca_threshold::{AbortReason, Error, Participant, Reject};
+use arca_threshold::{AbortReason, Error, Participant, Reject, Transition};
 use k256::elliptic_curve::Field as _;
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
+use sha2::{Digest as _, Sha256};
 
 use self::pair::{Run, setup};
 
@@ -461,6 +462,90 @@ fn setup_bodies_of_another_session_are_refused() {
         let results = run.finish();
         assert!(results.iter().any(Result::is_err), "round {round}");
     }
+}
+
+/// The other side's message that has the same body as one's own.
+fn reflected(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let (from, to) = message[35..39].split_at_mut(2);
+    from.swap_with_slice(to);
+    message
+}
+
+/// What a side ends with when it gets, in each round, what `peer` makes of its own message and of what it
+/// got before.
+fn against_itself(mut peer: impl FnMut(usize, &[u8]) -> Vec<u8>) -> (usize, Error) {
+    let mut rng = ChaCha20Rng::seed_from_u64(15);
+    let [one, two] = [1, 2].map(|index| Participant::new(index).unwrap());
+    let params = pair::params(one, two, [7; 32]);
+    let (mut run, mut outbox) =
+        arca_threshold::ecdsa::pairwise::pair_setup(params, &mut rng).unwrap();
+    for round in 1.. {
+        let (_, mine) = outbox.into_iter().next().unwrap();
+        let mut inbox = run.inbox();
+        let inserted = inbox.insert(two, peer(round, &mine));
+        (run, outbox) = match inserted.and_then(|()| run.advance(inbox, &mut rng)) {
+            Ok(Transition::Continue(run, outbox)) => (run, outbox),
+            Ok(Transition::Done(..)) => panic!("a setup with oneself"),
+            Err(error) => return (round, error),
+        };
+    }
+    unreachable!("a setup ends");
+}
+
+/// A peer that has nothing but what it is sent.
+#[test]
+fn a_reflected_setup_is_refused() {
+    let two = Participant::new(2).unwrap();
+    let abort = |reason| Error::Abort {
+        reason,
+        culprits: vec![two],
+        suspects: vec![],
+    };
+    // The commitment is not its own.
+    let ended = against_itself(|_, mine| reflected(mine));
+    assert_eq!(ended, (2, abort(AbortReason::CommitmentMismatch)));
+
+    // With a commitment of its own, the transfers are those of the other direction.
+    let opening = [9; 64];
+    let ended = against_itself(|round, mine| {
+        let mut message = reflected(mine);
+        let len = message.len();
+        match round {
+            1 => {
+                let commitment = Sha256::new()
+                    .chain_update(frame(b"arca/v1/threshold/pair/seed-commitment"))
+                    .chain_update(frame(&mine[39..71]))
+                    .chain_update(frame(&[1]))
+                    .chain_update(frame(&opening));
+                message[len - 32..].copy_from_slice(&commitment.finalize());
+            }
+            2 => message[len - 64..].copy_from_slice(&opening),
+            _ => (),
+        }
+        message
+    });
+    assert_eq!(ended, (3, abort(AbortReason::ConsistencyCheck)));
+}
+
+/// A part of a hash's input, with its length before it.
+fn frame(part: &[u8]) -> Vec<u8> {
+    [(part.len() as u64).to_be_bytes().as_slice(), part].concat()
+}
+
+/// A peer that never confirms, and sends back one's own confirmation.
+#[test]
+fn a_reflected_confirmation_is_refused() {
+    let mut run = Run::new(16);
+    run.reflect(4, reflected);
+    let [low, high] = run.finish();
+    assert!(low.is_ok());
+    let expected = Error::Abort {
+        reason: AbortReason::ConsistencyCheck,
+        culprits: vec![Participant::new(1).unwrap()],
+        suspects: vec![],
+    };
+    assert_eq!(high.unwrap_err(), expected);
 }
 
 #[test]

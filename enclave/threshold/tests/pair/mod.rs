@@ -20,7 +20,8 @@ pub fn params(me: Participant, peer: Participant, session: [u8; 32]) -> PairSetu
     }
 }
 
-type Tamper<'a> = Box<dyn FnOnce(&mut Vec<u8>) + 'a>;
+/// Gets the low side's message, and what the high side sends in the same round.
+type Tamper<'a> = Box<dyn FnOnce(&mut Vec<u8>, &[u8]) + 'a>;
 
 /// Both sides of a setup; one message from the low side to the high side may be changed on its way.
 pub struct Run<'a> {
@@ -60,6 +61,12 @@ impl<'a> Run<'a> {
 
     /// Changes the low side's message of this round.
     pub fn tamper(&mut self, round: usize, change: impl FnOnce(&mut Vec<u8>) + 'a) {
+        self.tamper = Some((round, Box::new(|message, _| change(message))));
+    }
+
+    /// Puts something made of the high side's own message in the place of the low side's in this round.
+    pub fn reflect(&mut self, round: usize, reflected: impl FnOnce(&[u8]) -> Vec<u8> + 'a) {
+        let change = |message: &mut Vec<u8>, theirs: &[u8]| *message = reflected(theirs);
         self.tamper = Some((round, Box::new(change)));
     }
 
@@ -100,9 +107,10 @@ impl<'a> Run<'a> {
             });
         }
         if let Some((_, change)) = self.tamper.take_if(|(at, _)| *at == round)
-            && let Some(message) = outboxes[0].first_mut()
+            && let [low, high] = &mut outboxes
+            && let (Some(message), Some(theirs)) = (low.first_mut(), high.first())
         {
-            change(message);
+            change(message, theirs);
         }
         outboxes.reverse();
         for ((side, run), received) in self.sides.iter_mut().zip(runs).zip(outboxes) {
