@@ -158,9 +158,9 @@ fn one_input_needs_no_proof_of_its_amount() {
 fn amounts_that_are_only_claimed() {
     // Whichever input it is, the key's or another's.
     for input in 0..3 {
-        let mut psbt = psbt(&[(REQUESTED, 1000), (CLAIMED, 1000)]);
+        let mut psbt = two_inputs();
         add_input(&mut psbt, output(OTHER_SCRIPT, 1000));
-        decode_own(&psbt).unwrap();
+        assert_eq!(signed_inputs(&decode_own(&psbt).unwrap()), [0, 1]);
         psbt.inputs[input].non_witness_utxo = None;
         let rejection = decode_own(&psbt).unwrap_err();
         assert_eq!(rejection, Rejection::UnprovenAmount { input });
