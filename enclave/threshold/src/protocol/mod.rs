@@ -90,8 +90,9 @@ impl<O> Protocol<O> {
     /// # Errors
     ///
     /// [`Error::Abort`] when a participant deviated, or its message is missing: closing a round at its
-    /// deadline with an incomplete inbox names those who are late. [`Error::Bug`] when the inbox is of
-    /// another run or round.
+    /// deadline with an incomplete inbox names those who are late.
+    /// [`Reject::SetupPoisoned`](crate::Reject::SetupPoisoned) when another run has spent a pairwise setup
+    /// that this one rests on. [`Error::Bug`] when the inbox is of another run or round.
     pub fn advance(
         self,
         inbox: Inbox,
