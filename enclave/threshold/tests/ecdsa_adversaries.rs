@@ -665,17 +665,20 @@ impl RngCore for OtherRunFails<'_> {
 
 impl CryptoRng for OtherRunFails<'_> {}
 
-/// The setup is poisoned after the last multiplication has passed, while the rest is checked.
+/// The setup is poisoned after the last multiplication has passed, while the rest is checked: no share is
+/// released, nor is there an answer to whether the rest was right.
 #[test]
-fn no_share_is_released_over_a_setup_that_was_poisoned_meanwhile() {
+fn a_setup_that_was_poisoned_meanwhile_gives_no_share_and_no_answer() {
     fn step(
         run: Signing,
         from: Participant,
         outbox: Outbox,
+        change: impl Fn(&mut [u8]),
         rng: &mut dyn CryptoRngCore,
     ) -> Result<Transition<Signed>, Error> {
         let mut inbox = run.inbox();
-        for (_, message) in outbox {
+        for (_, mut message) in outbox {
+            change(&mut message);
             inbox.insert(from, message).unwrap();
         }
         run.advance(inbox, rng)
@@ -686,17 +689,26 @@ fn no_share_is_released_over_a_setup_that_was_poisoned_meanwhile() {
             other => panic!("{other:?}"),
         }
     }
-    let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
-    let params = signing_params(&set([1, 2]), p(1), &messages(&keys, 1), &mut rng(4));
-    let mut starts = sign_starts(&keys, &setups, &params, &mut rng(5)).into_iter();
-    let (one, two) = (starts.next().unwrap(), starts.next().unwrap());
-    let (low, to_high) = go_on(step(one.1, p(2), two.2, &mut rng(6)));
-    let (high, to_low) = go_on(step(two.1, p(1), one.2, &mut rng(7)));
-    for (me, other, run, outbox) in [(1, 2, low, to_low), (2, 1, high, to_high)] {
-        let setup = &setups[&p(me)][&p(other)];
-        let result = step(run, p(other), outbox, &mut OtherRunFails(rng(8), setup));
-        assert!(setup.is_poisoned());
-        assert_eq!(result.unwrap_err(), Error::Reject(Reject::SetupPoisoned));
+    // Γ in its place: a point, but the wrong one.
+    let wrong = |message: &mut [u8]| {
+        let keys = field::HEADER_END + 2 * 32 + 33;
+        message.copy_within(keys..keys + 33, keys + 33 + alice_message_bytes(1));
+    };
+    let changes: [&dyn Fn(&mut [u8]); 2] = [&|_| (), &wrong];
+    for change in changes {
+        let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
+        let params = signing_params(&set([1, 2]), p(1), &messages(&keys, 1), &mut rng(4));
+        let mut starts = sign_starts(&keys, &setups, &params, &mut rng(5)).into_iter();
+        let (one, two) = (starts.next().unwrap(), starts.next().unwrap());
+        let (low, to_high) = go_on(step(one.1, p(2), two.2, |_| (), &mut rng(6)));
+        let (high, to_low) = go_on(step(two.1, p(1), one.2, |_| (), &mut rng(7)));
+        for (me, other, run, outbox) in [(1, 2, low, to_low), (2, 1, high, to_high)] {
+            let setup = &setups[&p(me)][&p(other)];
+            let mut rng = OtherRunFails(rng(8), setup);
+            let result = step(run, p(other), outbox, change, &mut rng);
+            assert!(setup.is_poisoned());
+            assert_eq!(result.unwrap_err(), Error::Reject(Reject::SetupPoisoned));
+        }
     }
 }
 
