@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arca_policy::{KeyFacts, Payload};
+use arca_policy::{KeyFacts, Payload, PublicKey, SigningKey};
 use arca_threshold::{
     DkgParams, KeyPackage, Outbox, Participant, Protocol, Scheme, SessionId, Signable, Signed,
     SigningParams, Transition, Tweak, dkg, sign,
@@ -38,13 +38,12 @@ fn threshold_signatures_are_valid_spends() {
     for signers in [[1, 2], [1, 3], [2, 3]] {
         let psbt = psbt(&prevouts);
         let facts = KeyFacts {
-            scheme: arca_policy::Scheme::Bip340,
-            public_key,
+            public_key: PublicKey::Bip340(public_key),
             allow_raw_digest: false,
         };
-        let intent = arca_policy::decode(&Payload::Psbt(psbt.serialize()), &facts).unwrap();
+        let intent = arca_policy::decode(&Payload::Psbt(psbt.serialize()), &facts, &[]).unwrap();
         let messages = intent.signables().iter().map(|signable| {
-            assert!(signable.taproot_key_path);
+            assert_eq!(signable.key, SigningKey::TaprootKeyPath);
             Signable {
                 message: signable.message.clone(),
                 tweak: Tweak::TaprootKeyPath,
