@@ -255,7 +255,6 @@ impl KeyRecord {
         Ok(KeyFacts {
             public_key: self
                 .public_key
-                .clone()
                 .ok_or(Error::Bug("a key is held and not made"))?,
             allow_raw_digest: self.allow_raw_digest,
         })

@@ -360,19 +360,16 @@ pub fn clean_up(
     ended: &Ended,
 ) {
     // A peer that saw a check fail has thrown its side away, and one without a setup never had one.
-    let without_setup = match &ended.ended_by {
-        Some((peer, reason)) => matches!(
-            reason.as_str(),
-            "CONSISTENCY_CHECK" | "PAIR_SETUP_MISSING" | "PAIR_SETUP_SPOILED"
-        )
-        .then_some(peer),
-        None => None,
-    };
+    let without_setup = ended.ended_by(&[
+        "CONSISTENCY_CHECK",
+        "PAIR_SETUP_MISSING",
+        "PAIR_SETUP_SPOILED",
+    ]);
     for (index, setup) in setups {
         let Some(peer) = participants.get(index) else {
             continue;
         };
-        if setup.is_poisoned() || without_setup == Some(peer) {
+        if setup.is_poisoned() || without_setup == Some(peer.as_str()) {
             let culprit = ended.error.culprits().contains(peer);
             core.pairs.discard(peer, setup, culprit);
         }
@@ -454,9 +451,11 @@ async fn fill(core: &Arc<Core>, name: &PoolName) -> Result<(), Ended> {
         &name.signers,
         BATCH,
         setups,
-        run,
+        &mut run,
     )
     .await?;
+    // Not before the others have theirs at hand.
+    run.confirm_stored(names_of(&made)).await?;
     core.presignatures.put_own(name, made);
     Ok(())
 }
@@ -514,7 +513,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
         }
     };
     let owner = opening.from.clone();
-    let run = Session::new(
+    let mut run = Session::new(
         Arc::clone(&core.network),
         Roster {
             id: session,
@@ -534,11 +533,12 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
         &signers,
         count,
         setups,
-        run,
+        &mut run,
     )
     .await?;
+    let names = names_of(&made);
     core.presignatures.put_lent(&owner, made);
-    Ok(())
+    run.confirm_stored(names).await
 }
 
 /// The protocol itself, the same at every signer, behind everything else that the enclave does.
@@ -554,7 +554,7 @@ async fn run_presigning(
     signers: &[String],
     count: usize,
     setups: PairSetups,
-    mut run: Session,
+    run: &mut Session,
 ) -> Result<Vec<Presignature>, Ended> {
     let Share::Ecdsa(package) = &held.share else {
         return Err(Error::invalid("SCHEME", "only ECDSA keys have presignatures").into());
@@ -580,6 +580,12 @@ async fn run_presigning(
         clean_up(core, &participants, &setups, ended);
     }
     outcome
+}
+
+/// Digest of a batch's names.
+fn names_of(made: &[Presignature]) -> [u8; 32] {
+    let ids: Vec<Id> = made.iter().map(|made| *made.id().as_bytes()).collect();
+    names::tagged_digest(tags::PRESIGNATURE_NAMES, &[ids.as_flattened()])
 }
 
 /// Share index of each signer.

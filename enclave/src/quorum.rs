@@ -115,7 +115,7 @@ pub async fn coordinate(
     };
     let outcome = part.run(core, membership, ahead, run).await;
     if let Err(ended) = &outcome
-        && matches!(&ended.ended_by, Some((_, reason)) if reason == "PRESIGNATURE_UNKNOWN")
+        && ended.ended_by(&["PRESIGNATURE_UNKNOWN"]).is_some()
     {
         let pool = presignatures::pool_name(&held.record, &signers);
         core.presignatures.clear(&pool);

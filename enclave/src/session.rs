@@ -32,7 +32,26 @@ pub struct Ended {
     /// The peers to leave out when it is tried again: silent, gone, refusing or cheating.
     pub without: Vec<String>,
     /// The peer that ended it and the reason it gave, if one did.
-    pub ended_by: Option<(String, String)>,
+    pub ended_by: Option<Box<EndedBy>>,
+}
+
+/// A peer's end of a session.
+#[derive(Clone, Debug)]
+pub struct EndedBy {
+    /// The peer.
+    pub peer: String,
+    /// The stable reason that it gave, made safe to print.
+    pub reason: String,
+}
+
+impl Ended {
+    /// The peer that ended the session, if it did so for one of these reasons.
+    pub fn ended_by(&self, reasons: &[&str]) -> Option<&str> {
+        let by = self.ended_by.as_deref()?;
+        reasons
+            .contains(&by.reason.as_str())
+            .then_some(by.peer.as_str())
+    }
 }
 
 impl From<Error> for Ended {
@@ -181,9 +200,10 @@ impl Session {
         }
     }
 
-    /// Tells the others that this party's share is sealed and stored, and waits for the same from them.
+    /// Tells the others that this party holds what the session made, and waits for the same from them.
     ///
-    /// `digest` is the SHA-256 of the public key package.
+    /// `digest` names it: that of the public key package once the share is sealed and stored, or that of the names of
+    /// presignatures.
     ///
     /// # Errors
     /// When one of them does not say so in time, or holds another key.
@@ -215,7 +235,7 @@ impl Session {
         for (participant, theirs) in &self.stored {
             if theirs.as_slice() != digest {
                 return Err(self
-                    .cheated(*participant, "stored another key than was made")
+                    .cheated(*participant, "holds something else than was made")
                     .into());
             }
         }
@@ -439,7 +459,10 @@ fn peer_ended(peer: String, abort: &AbortSession) -> Ended {
         printable(&abort.reason, 64),
         printable(&abort.message, 300)
     );
-    let ended_by = Some((peer.clone(), printable(&abort.reason, 64)));
+    let ended_by = Some(Box::new(EndedBy {
+        peer: peer.clone(),
+        reason: printable(&abort.reason, 64),
+    }));
     let unavailable = |reason| Ended {
         error: Error::Unavailable {
             reason,

@@ -24,3 +24,5 @@ pub const PRESIGNATURE_BINDING: &str = "arca/v1/presignature-binding";
 pub const SIGNING_ENTROPY: &str = "arca/v1/signing-entropy";
 /// SHA-256: what the signers of an ECDSA signature agree on, the request and their instances.
 pub const SIGNING_CONTEXT: &str = "arca/v1/signing-context";
+/// SHA-256: the names of a batch of presignatures, which each signer confirms to hold.
+pub const PRESIGNATURE_NAMES: &str = "arca/v1/presignature-names";

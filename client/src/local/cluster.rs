@@ -1,6 +1,7 @@
 //! A cluster from nothing: files, processes, manifest, profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -324,15 +325,15 @@ impl LocalCluster {
     }
 
     fn configure(&mut self) -> Result<()> {
-        let mut addresses = BTreeMap::new();
-        while addresses.len() < PARTIES.len() {
-            let address = free_port(&mut OsRng)?;
-            if !addresses.values().any(|taken| *taken == address)
-                && let Some(name) = PARTIES.get(addresses.len())
-            {
-                addresses.insert((*name).to_owned(), address);
-            }
+        let mut free = BTreeSet::new();
+        while free.len() < 2 * PARTIES.len() {
+            free.insert(free_port(&mut OsRng)?);
         }
+        let free: Vec<SocketAddr> = free.into_iter().collect();
+        let (listen, metrics) = free.split_at(PARTIES.len());
+        let names = || PARTIES.iter().map(|name| (*name).to_owned());
+        let addresses: BTreeMap<String, SocketAddr> = names().zip(listen.iter().copied()).collect();
+        let metrics: BTreeMap<String, SocketAddr> = names().zip(metrics.iter().copied()).collect();
         self.parties.clear();
         for (name, address) in &addresses {
             let folder = self.folder.join(name);
@@ -344,7 +345,7 @@ impl LocalCluster {
             PartyFiles {
                 party: name.clone(),
                 listen: address.to_string(),
-                metrics: None,
+                metrics: metrics.get(name).map(SocketAddr::to_string),
                 peers: addresses
                     .iter()
                     .filter(|(other, _)| *other != name)
@@ -354,7 +355,10 @@ impl LocalCluster {
                 simulated_root: self.folder.join("root"),
             }
             .write(&folder)?;
-            let party = LocalParty::new(name, *address, folder, self.binaries.clone());
+            let metrics = *metrics
+                .get(name)
+                .ok_or_else(|| Error::bug("a party without a port for its metrics"))?;
+            let party = LocalParty::new(name, *address, metrics, folder, self.binaries.clone());
             self.parties.insert(name.clone(), party);
         }
         Ok(())

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::{Error, Result};
 use crate::local::{Binaries, Process};
@@ -20,6 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct LocalParty {
     name: String,
     address: SocketAddr,
+    metrics: SocketAddr,
     folder: PathBuf,
     binaries: Binaries,
     host: Option<Process>,
@@ -30,12 +32,14 @@ impl LocalParty {
     pub(super) fn new(
         name: &str,
         address: SocketAddr,
+        metrics: SocketAddr,
         folder: PathBuf,
         binaries: Binaries,
     ) -> Self {
         Self {
             name: name.to_owned(),
             address,
+            metrics,
             folder,
             binaries,
             host: None,
@@ -51,6 +55,31 @@ impl LocalParty {
     /// Where its host listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its host's metrics page shows now, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the page does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let fetch = async {
+            let mut stream = TcpStream::connect(self.metrics).await?;
+            let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            let (_, page) = answer
+                .split_once("\r\n\r\n")
+                .ok_or_else(|| std::io::Error::other("no page"))?;
+            Ok::<_, std::io::Error>(page.to_owned())
+        };
+        fetch.await.map_err(|cause| {
+            Error::config(
+                format!("metrics page of {}", self.name),
+                cause,
+                "see whether its host runs",
+            )
+        })
     }
 
     /// Its files.

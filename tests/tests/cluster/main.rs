@@ -1,6 +1,6 @@
 //! The whole system as separate processes: three hosts, three enclaves, and a client in this process.
 //!
-//! - `signing`: what the system is for. `crashes`: killed processes lose nothing.
+//! - `signing`, `ecdsa`: what the system is for. `crashes`: killed processes lose nothing.
 //! - `ethereum`: what is signed, judged by a real node.
 //! - `bad_input`: every method refuses nonsense and goes on. `storage`: a host that damages, swaps, forgets or
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
@@ -11,6 +11,7 @@
 mod bad_input;
 mod common;
 mod crashes;
+mod ecdsa;
 mod ethereum;
 mod membership;
 mod network;

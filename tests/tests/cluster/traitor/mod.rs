@@ -4,8 +4,10 @@
 //! names, evidence with the right measurements, and a share of every key. What it must not get is a signature
 //! that nobody asked for, or the power to stop the others.
 
+mod ecdsa;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -25,7 +27,9 @@ use arca_proto::v1::{
     party_service_server::{PartyService, PartyServiceServer},
     peer_service_server::{PeerService, PeerServiceServer},
 };
-use arca_threshold::{DkgParams, KeyPackage, Outbox, Participant, SessionId, Transition, dkg};
+use arca_threshold::{
+    DkgParams, Error, KeyPackage, Outbox, Participant, Protocol, SessionId, Transition, dkg,
+};
 use rand_core::{OsRng, RngCore as _};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -41,6 +45,10 @@ const ME: &str = "cto";
 /// A link that another enclave has made to the traitor.
 struct Link {
     peer: String,
+    /// The peer's running instance, as its channel proved.
+    boot_id: [u8; 16],
+    /// Pairwise setups that the traitor leaves unanswered.
+    unanswered: HashSet<Vec<u8>>,
     incoming: Streaming<Frame>,
     outgoing: mpsc::Sender<Result<Frame, Status>>,
 }
@@ -50,7 +58,19 @@ impl Link {
         self.outgoing.send(Ok(frame)).await.unwrap();
     }
 
+    /// The next frame that is not about a pairwise setup.
     async fn receive(&mut self) -> Frame {
+        loop {
+            let frame = self.receive_any().await;
+            if is_pair_setup(&frame) {
+                self.unanswered.insert(frame.session);
+            } else if !self.unanswered.contains(&frame.session) {
+                return frame;
+            }
+        }
+    }
+
+    async fn receive_any(&mut self) -> Frame {
         let received = tokio::time::timeout(PATIENCE, self.incoming.message());
         received
             .await
@@ -150,10 +170,12 @@ impl PeerService for Traitor {
             .get::<Peer>()
             .and_then(Peer::party)
             .unwrap();
-        let peer = peer.name().to_owned();
+        let (peer, boot_id) = (peer.name().to_owned(), *peer.boot_id());
         let (outgoing, frames) = mpsc::channel(64);
         let link = Link {
             peer,
+            boot_id,
+            unanswered: HashSet::new(),
             incoming: request.into_inner(),
             outgoing,
         };
@@ -298,71 +320,98 @@ impl Betrayed {
             participants: ["ceo", "cloud", ME].map(index).into(),
             threshold: 2,
         };
-        let (mut run, outbox) = dkg(params, &mut OsRng).unwrap();
-        let mut sent = 0;
-        self.send_round(&opening, &participants, run.round(), outbox, &mut sent)
+        let start = dkg(params, &mut OsRng).unwrap();
+        let package = self.run(&opening, &participants, start).await.unwrap();
+        self.confirm_stored(&opening, package.public_key_package_digest())
             .await;
-        let package = loop {
-            let mut inbox = run.inbox();
-            for peer in ["ceo", "cloud"] {
-                let frame = self.link(peer).receive().await;
-                let Some(Body::Round(message)) = frame.body else {
-                    panic!("{frame:?}")
-                };
-                assert_eq!(message.round, run.round());
-                inbox.insert(index(peer), message.body).unwrap();
-            }
-            let round = run.round();
-            match run.advance(inbox, &mut OsRng).unwrap() {
-                Transition::Continue(next, outbox) => {
-                    run = next;
-                    let round = run.round();
-                    self.send_round(&opening, &participants, round, outbox, &mut sent)
-                        .await;
-                }
-                Transition::Done(package, outbox) => {
-                    self.send_round(&opening, &participants, round + 1, outbox, &mut sent)
-                        .await;
-                    break package;
-                }
-            }
-        };
-        let digest = package.public_key_package_digest().to_vec();
-        for peer in ["ceo", "cloud"] {
-            sent += 1;
-            let stored = frame(
-                &opening.session,
-                1,
-                peer,
-                sent,
-                Body::Stored(digest.clone()),
-            );
-            self.link(peer).send(stored).await;
-            assert!(matches!(
-                self.link(peer).receive().await.body,
-                Some(Body::Stored(_))
-            ));
-        }
         (made.await.unwrap(), package)
     }
 
-    async fn send_round(
+    /// Says that the key is stored, and hears the same from the others.
+    async fn confirm_stored(&mut self, opening: &Frame, digest: [u8; 32]) {
+        for peer in ["ceo", "cloud"] {
+            let stored = Body::Stored(digest.to_vec());
+            let stored = frame(&opening.session, 1, peer, 1000, stored);
+            self.link(peer).send(stored).await;
+            let answer = self.receive_of(peer, &opening.session).await;
+            assert!(matches!(answer, Body::Stored(_)), "{answer:?}");
+        }
+    }
+
+    /// The next frame of a session from one of its participants.
+    async fn receive_of(&mut self, peer: &str, session: &[u8]) -> Body {
+        loop {
+            // Other sessions go on meanwhile, so that each frame is waited for and not all of them.
+            let frame = self.link(peer).receive_any().await;
+            if frame.session == session {
+                return frame.body.expect("a frame has a body");
+            }
+        }
+    }
+
+    /// Takes part in a session, honestly for once.
+    async fn run<O>(
         &mut self,
         opening: &Frame,
         participants: &[String],
-        round: u32,
-        outbox: Outbox,
-        sent: &mut u64,
-    ) {
-        for (to, body) in outbox {
-            *sent += 1;
-            let peer = participants[usize::from(to.get()) - 1].clone();
-            let message = RoundMessage {
-                round,
-                body: body.to_vec(),
-            };
-            let message = frame(&opening.session, 1, &peer, *sent, Body::Round(message));
-            self.link(&peer).send(message).await;
+        start: (Protocol<O>, Outbox),
+    ) -> Result<O, Stopped> {
+        self.run_altered(opening, participants, start, |_, _| ())
+            .await
+    }
+
+    /// Takes part in a session; `alter` is shown each round and message before it is sent.
+    async fn run_altered<O>(
+        &mut self,
+        opening: &Frame,
+        participants: &[String],
+        (mut run, outbox): (Protocol<O>, Outbox),
+        mut alter: impl FnMut(u32, &mut Vec<u8>),
+    ) -> Result<O, Stopped> {
+        let mut sent = 1;
+        let mut round = run.round();
+        let mut outbox = altered(round, outbox, &mut alter);
+        loop {
+            for (to, body) in outbox {
+                sent += 1;
+                let peer = &participants[usize::from(to.get()) - 1];
+                let message = Body::Round(RoundMessage { round, body });
+                let message = frame(&opening.session, opening.key_epoch, peer, sent, message);
+                self.link(peer).send(message).await;
+            }
+            let mut inbox = run.inbox();
+            for from in inbox.missing() {
+                let peer = &participants[usize::from(from.get()) - 1];
+                match self.receive_of(peer, &opening.session).await {
+                    Body::Round(message) => {
+                        assert_eq!(message.round, run.round());
+                        inbox.insert(from, message.body).map_err(Stopped::Here)?;
+                    }
+                    Body::Abort(abort) => return Err(Stopped::ByPeer(abort.reason)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            match run.advance(inbox, &mut OsRng).map_err(Stopped::Here)? {
+                Transition::Continue(next, messages) => {
+                    run = next;
+                    round = run.round();
+                    outbox = altered(round, messages, &mut alter);
+                }
+                Transition::Done(output, messages) => {
+                    for (to, body) in altered(round + 1, messages, &mut alter) {
+                        sent += 1;
+                        let peer = &participants[usize::from(to.get()) - 1];
+                        let message = Body::Round(RoundMessage {
+                            round: round + 1,
+                            body,
+                        });
+                        let message =
+                            frame(&opening.session, opening.key_epoch, peer, sent, message);
+                        self.link(peer).send(message).await;
+                    }
+                    return Ok(output);
+                }
+            }
         }
     }
 
@@ -387,6 +436,38 @@ impl Betrayed {
         assert_eq!(answer.session, session);
         answer.body
     }
+}
+
+/// How a session ended that the traitor took part in.
+#[derive(Debug)]
+enum Stopped {
+    /// A peer ended it, for this reason.
+    ByPeer(String),
+    /// The traitor itself found something wrong.
+    Here(#[expect(dead_code, reason = "shown when a test fails")] Error),
+}
+
+fn altered(
+    round: u32,
+    outbox: Outbox,
+    alter: &mut impl FnMut(u32, &mut Vec<u8>),
+) -> Vec<(Participant, Vec<u8>)> {
+    let altered = outbox.into_iter().map(|(to, message)| {
+        let mut message = message.to_vec();
+        alter(round, &mut message);
+        (to, message)
+    });
+    altered.collect()
+}
+
+fn is_pair_setup(frame: &Frame) -> bool {
+    matches!(
+        &frame.body,
+        Some(Body::Open(OpenSession {
+            task: Some(Task::MakePairSetup(_)),
+            ..
+        }))
+    )
 }
 
 fn frame(session: &[u8], key_epoch: u64, to: &str, sequence: u64, body: Body) -> Frame {
@@ -448,7 +529,9 @@ async fn a_coordinator_gets_no_share_for_what_no_initiator_asked_for() {
     let own = Identity::generate(&mut OsRng).unwrap();
     let forged = authorize(&own, &cluster, "treasury", &key.name, "r", &payload);
     let mut other = honest.clone();
-    let theft = psbt(&key.public_key, 1, 50_001).0.serialize();
+    let theft = psbt(key.public_key.bip340().unwrap(), 1, 50_001)
+        .0
+        .serialize();
     other.payload = authorize(&own, "", "", "", "", &Payload::Psbt(theft)).payload;
     let mut digest = honest.clone();
     digest.payload = authorize(&own, "", "", "", "", &Payload::Digest([1; 32])).payload;
@@ -499,6 +582,7 @@ async fn frames_in_anothers_name_and_openings_that_contradict_themselves_are_ref
         initiator: "treasury".into(),
         request: Some(request),
         public_key_package_digest: package.public_key_package_digest().to_vec(),
+        presignatures: Vec::new(),
     };
     let open = |participants: &[&str], sign: Sign| OpenSession {
         version: 1,
@@ -634,7 +718,7 @@ async fn sign_against(conduct: Conduct) {
     ) = (betrayed.ceo, asked.clone());
     tokio::spawn(async move {
         while let Ok(Some(opening)) = incoming.message().await {
-            if !matches!(opening.body, Some(Body::Open(_))) {
+            if !matches!(opening.body, Some(Body::Open(_))) || is_pair_setup(&opening) {
                 continue;
             }
             *count.lock().unwrap() += 1;
