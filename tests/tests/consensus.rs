@@ -15,12 +15,15 @@ use arca_threshold::{
     SigningParams, Transition, Tweak, dkg, sign,
 };
 use bitcoin::absolute::LockTime;
+use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
 use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::key::{Secp256k1, UntweakedPublicKey};
+use bitcoin::secp256k1::Message;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Amount, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+    Amount, NetworkKind, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid,
+    Witness,
 };
 use bitcoinconsensus::{Utxo, VERIFY_ALL_PRE_TAPROOT, VERIFY_TAPROOT, verify_with_flags};
 use rand_chacha::ChaCha20Rng;
@@ -68,6 +71,72 @@ fn threshold_signatures_are_valid_spends() {
         swapped.input[0].witness = transaction.input[1].witness.clone();
         judge(&swapped, &prevouts).unwrap_err();
     }
+}
+
+#[test]
+fn signatures_of_derived_ecdsa_keys_are_valid_spends() {
+    // Whole private keys stand in for the shares: what is judged are the hashes, and whose they are.
+    let secp = Secp256k1::new();
+    let root = Xpriv::new_master(NetworkKind::Main, &[7; 64]).unwrap();
+    let public_root = Xpub::from_priv(&secp, &root);
+    let facts = KeyFacts {
+        public_key: PublicKey::EcdsaSecp256k1 {
+            key: public_root.public_key.serialize(),
+            chain_code: public_root.chain_code.to_bytes(),
+        },
+        allow_raw_digest: false,
+    };
+    let paths: [&[u32]; 3] = [&[44, 7], &[0, 5], &[44, 7]];
+    let child = |path: &[u32]| {
+        let steps: Vec<_> = path.iter().map(|step| ChildNumber::from(*step)).collect();
+        root.derive_priv(&secp, &steps).unwrap().private_key
+    };
+    let script = |path| {
+        let public_key = bitcoin::CompressedPublicKey(child(path).public_key(&secp));
+        ScriptBuf::new_p2wpkh(&public_key.wpubkey_hash())
+    };
+    let prevouts = paths.map(|path| output(50_000, &script(path)));
+    let mut psbt = psbt(&prevouts);
+    for (index, prevout) in prevouts.iter().enumerate() {
+        let previous = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_height(u32::try_from(index).unwrap()).unwrap(),
+            input: vec![TxIn::default()],
+            output: vec![prevout.clone()],
+        };
+        psbt.unsigned_tx.input[index].previous_output = OutPoint::new(previous.compute_txid(), 0);
+        psbt.inputs[index].non_witness_utxo = Some(previous);
+    }
+    let steps: Vec<_> = paths[1]
+        .iter()
+        .map(|step| ChildNumber::from(*step))
+        .collect();
+    psbt.inputs[1].bip32_derivation.insert(
+        child(paths[1]).public_key(&secp),
+        (public_root.fingerprint(), steps.into()),
+    );
+    let intent = arca_policy::decode(&Payload::Psbt(psbt.serialize()), &facts, paths[0]).unwrap();
+    assert_eq!(intent.signables().len(), 3);
+
+    let mut transaction = psbt.unsigned_tx;
+    for (signable, input) in intent.signables().iter().zip(&mut transaction.input) {
+        let SigningKey::Derived { path, public_key } = &signable.key else {
+            panic!("not a derived key")
+        };
+        let message = Message::from_digest(signable.message.clone().try_into().unwrap());
+        let signature = secp.sign_ecdsa(&message, &child(path));
+        let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
+        input.witness = Witness::from_slice(&[signature.to_vec(), public_key.to_vec()]);
+    }
+    judge(&transaction, &prevouts).unwrap();
+
+    // The judge judges.
+    let mut other_amount = prevouts.clone();
+    other_amount[1].value += Amount::ONE_SAT;
+    judge(&transaction, &other_amount).unwrap_err();
+    let mut swapped = transaction.clone();
+    swapped.input[0].witness = transaction.input[2].witness.clone();
+    judge(&swapped, &prevouts).unwrap_err();
 }
 
 /// Every input, by `libbitcoinconsensus`.
