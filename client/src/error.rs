@@ -298,6 +298,17 @@ fn advice_for_reason(reason: &str) -> Option<&'static str> {
         "DERIVATION_PATH" => {
             "only ecdsa-secp256k1 keys have keys below them; leave --path out for the key itself"
         }
+        "ETHEREUM_NO_CHAIN_ID" => {
+            "make the transaction with its chain's id (EIP-155): without one it would be valid on every chain"
+        }
+        "PSBT_NO_INPUT_OF_KEY" => {
+            "compare the inputs with `arca key address`; an ECDSA key signs those of --path, and those whose \
+             bip32_derivation names its fingerprint (`arca key show`)"
+        }
+        "PSBT_UNPROVEN_AMOUNT" => {
+            "have the wallet put the previous transactions into the PSBT (non_witness_utxo); Bitcoin Core's \
+             utxoupdatepsbt does"
+        }
         "KEY_PENDING" => "wait until every party of the key is up, and run it again",
         "STORAGE_FULL" => "have the party's operator raise `quota_bytes` or make room on its disk",
         "SEALED_BLOB_NOT_AUTHENTIC"

@@ -147,7 +147,7 @@ impl GroupKey {
         Error::input(
             "key",
             format!(
-                "is a {} key; this needs {}",
+                "has the scheme {}; this needs {}",
                 self.scheme().as_str(),
                 needed.as_str()
             ),

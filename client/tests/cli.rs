@@ -76,6 +76,32 @@ fn wrong_arguments_are_2() {
         2
     );
     assert_eq!(code(&["bench", "--concurrency", "0"]), 2);
+    let broadcast = ["sign", "eth", "-", "--key", "x", "--broadcast", "http://x"];
+    assert_eq!(code(&broadcast), 2, "what is not waited for is not sent");
+}
+
+#[test]
+fn a_hardened_path_is_2_and_says_why_it_cannot_be() {
+    for command in [
+        &["key", "address", "x"][..],
+        &["sign", "eth", "-", "--key", "x"],
+        &["sign", "psbt", "-", "--key", "x"],
+        &["sign", "digest", "00", "--key", "x"],
+    ] {
+        let output = arca(&[command, &["--path", "m/44'/60'/0'/0/7"]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        let complaint = text(&output.stderr);
+        assert!(complaint.contains("step 44' is hardened"), "{complaint}");
+        assert!(complaint.contains("whole private key"), "{complaint}");
+    }
+}
+
+#[test]
+fn a_demo_with_a_wrong_node_says_which() {
+    let output = arca(&["demo", "--anvil", "/nowhere/anvil"]);
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{complaint}");
+    assert!(complaint.contains("/nowhere/anvil"), "{complaint}");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use arca_client::local::{Binaries, Process};
-use arca_client::{psbt, solana};
+use arca_client::local::{Anvil, Binaries, Process};
+use arca_client::{GroupKey, Scheme, address, psbt, solana};
 use bitcoin::hashes::Hash;
 use bitcoin::{
     Amount, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
@@ -339,6 +339,10 @@ fn from_empty_folders_to_signatures() {
     }
     signatures(&world);
     refusals(&world);
+    ecdsa_keys(&world);
+    addresses(&world);
+    ecdsa_signatures(&world);
+    ecdsa_refusals(&world);
 
     // The enclave of the party that commands ask first; its host stays. They turn to the next one.
     drop(world.processes.remove(1));
@@ -348,6 +352,7 @@ fn from_empty_folders_to_signatures() {
     assert_eq!(attested.count(), 2);
     assert_eq!(world.failure(&["key", "list", "--party", "ceo"]).0, 4);
     signatures(&world);
+    ecdsa_signatures(&world);
 }
 
 fn evidence(world: &World) {
@@ -438,6 +443,239 @@ fn signatures(world: &World) {
             .len(),
         2
     );
+}
+
+const PATH: &str = "m/44/60/0/0/7";
+
+fn ecdsa_keys(world: &World) {
+    for (name, scheme, more) in [
+        ("eth", "ecdsa-secp256k1", &[][..]),
+        ("raw", "ecdsa-secp256k1", &["--allow-raw-digest"]),
+        ("p256", "ecdsa-p256", &["--allow-raw-digest"]),
+    ] {
+        let create = [
+            "key",
+            "create",
+            "--threshold",
+            "2",
+            "--name",
+            name,
+            "--scheme",
+            scheme,
+        ];
+        let key = world.json(&[&create[..], more].concat());
+        assert_eq!(key["scheme"], scheme);
+        assert_eq!(key["public_key"].as_str().unwrap().len(), 66);
+        assert_eq!(key["chain_code"].as_str().unwrap().len(), 64);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_arca"))
+        .args(["--profile", "profile.toml", "key", "show", "eth"])
+        .current_dir(world.folder.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    for field in ["chain code", "xpub661", "fingerprint", "0x", "bc1q"] {
+        assert!(shown.contains(field), "{field}: {shown}");
+    }
+}
+
+fn addresses(world: &World) {
+    let address = |arguments: &[&str]| world.json(&[&["key", "address"], arguments].concat());
+    let shown = address(&["eth", "--path", PATH]);
+    let child = ecdsa_key(world, "eth")
+        .derive(&PATH.parse().unwrap())
+        .unwrap();
+    assert_eq!(shown["public_key"], hex::encode(child));
+    assert_eq!(
+        (&shown["path"], &shown["chain"]),
+        (&PATH.into(), &"ethereum".into())
+    );
+    assert_eq!(shown["address"], address::ethereum(&child).unwrap());
+    assert_ne!(shown["address"], address(&["eth"])["address"]);
+    let bitcoin = [
+        "eth",
+        "--chain",
+        "bitcoin",
+        "--path",
+        PATH,
+        "--network",
+        "regtest",
+    ];
+    let bitcoin = address(&bitcoin);
+    let expected = address::p2wpkh(&child, address::Network::Regtest).unwrap();
+    assert_eq!(bitcoin["address"], expected.to_string());
+    assert_eq!(bitcoin["network"], "regtest");
+    assert!(
+        address(&["btc"])["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("bc1p")
+    );
+    assert_eq!(address(&["sol"])["chain"], "solana");
+
+    let refused = |arguments: &[&str]| world.failure(&[&["key", "address"], arguments].concat()).0;
+    assert_eq!(refused(&["p256"]), 3, "no chain has such addresses");
+    assert_eq!(refused(&["btc", "--chain", "ethereum"]), 3);
+    assert_eq!(refused(&["sol", "--path", "m/1"]), 3);
+}
+
+fn ecdsa_signatures(world: &World) {
+    ethereum(world);
+
+    // One input is at the path of the request, the other at one that the PSBT names.
+    let key = ecdsa_key(world, "eth");
+    let paths = ["m/84/0/0/0/1", "m/84/0/0/1/5"];
+    let keys = paths.map(|path| key.derive(&path.parse().unwrap()).unwrap());
+    let mut spend = unsigned_p2wpkh(&keys);
+    let fingerprint = key.xpub(bitcoin::NetworkKind::Main).unwrap().fingerprint();
+    spend.inputs[1].bip32_derivation.insert(
+        bitcoin::secp256k1::PublicKey::from_slice(&keys[1]).unwrap(),
+        (fingerprint, paths[1].parse().unwrap()),
+    );
+    let sign = [
+        "sign", "psbt", "-", "--key", "eth", "--path", paths[0], "--wait",
+    ];
+    let signed = world.json_with(&sign, &spend.serialize());
+    let hex = signed["transaction"]["hex"].as_str().unwrap();
+    let transaction: Transaction = bitcoin::consensus::encode::deserialize_hex(hex).unwrap();
+    let coins: Vec<TxOut> = spend
+        .inputs
+        .iter()
+        .map(|input| input.witness_utxo.clone().unwrap())
+        .collect();
+    for (index, coin) in coins.iter().enumerate() {
+        psbt::verify(&transaction, &coins, &coin.script_pubkey, &[index]).unwrap();
+    }
+
+    let digest = "ab".repeat(32);
+    for (key, path) in [("raw", PATH), ("raw", "m"), ("p256", "m")] {
+        let signed = world.json(&[
+            "sign", "digest", &digest, "--key", key, "--path", path, "--wait",
+        ]);
+        let expected = ecdsa_key(world, key)
+            .derive(&path.parse().unwrap())
+            .unwrap();
+        assert_eq!(signed["transaction"]["public_key"], hex::encode(expected));
+        assert_eq!(
+            signed["transaction"]["signature"].as_str().unwrap().len(),
+            128
+        );
+        assert_eq!(signed["signing_request"]["derivation_path"], path);
+    }
+}
+
+fn ethereum(world: &World) {
+    let sender = world.json(&["key", "address", "eth", "--path", PATH])["address"].clone();
+    let mut transaction = serde_json::json!({
+        "from": sender, "chainId": 31337, "nonce": 0, "to": "0x3535353535353535353535353535353535353535",
+        "value": "1000000000", "gas": 21000, "maxFeePerGas": "3000000000", "maxPriorityFeePerGas": "1",
+    });
+    let sign = ["sign", "eth", "-", "--key", "eth", "--path", PATH, "--wait"];
+    let signed = world.json_with(&sign, transaction.to_string().as_bytes());
+    assert_eq!(signed["transaction"]["from"], sender);
+    assert_eq!(signed["transaction"]["type"], "EIP-1559");
+    let summary = signed["signing_request"]["summary"].as_str().unwrap();
+    assert!(summary.contains("1000000000 wei"), "{summary}");
+
+    let Some(program) = Anvil::find().unwrap() else {
+        // Past the harness, which shows what passing tests print to nobody.
+        let skipped = b"SKIPPED arca sign eth --broadcast: no anvil; `make test` installs it where there is npm\n";
+        std::io::stderr().write_all(skipped).unwrap();
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir_in(world.folder.path()).unwrap();
+    let start = Anvil::start(&program, &world.binaries.arca, folder.path());
+    let anvil = runtime.block_on(start).unwrap();
+    let fund = anvil.fund(sender.as_str().unwrap(), 1_000_000_000_000_000_000);
+    assert!(runtime.block_on(fund).unwrap().success);
+    let broadcast = [&sign[..], &["--broadcast", anvil.url()]].concat();
+    let mined = world.json_with(&broadcast, transaction.to_string().as_bytes());
+    assert_eq!(mined["receipt"]["success"], true);
+    assert_eq!(
+        mined["receipt"]["transaction_hash"],
+        mined["transaction"]["hash"]
+    );
+
+    // The node's own refusal, and a transaction of another chain.
+    let (code, reason) = world.failure_with(&broadcast, transaction.to_string().as_bytes());
+    assert_eq!((code, reason.as_str()), (6, "NODE_REFUSED"));
+    transaction["chainId"] = 1.into();
+    let (code, _) = world.failure_with(&broadcast, transaction.to_string().as_bytes());
+    assert_eq!(code, 3);
+}
+
+fn ecdsa_refusals(world: &World) {
+    let transaction = r#"{"chainId": 1, "nonce": 0, "gas": 21000, "gasPrice": 1, "to": "0x3535353535353535353535353535353535353535"}"#;
+    let eth = |key: &str, more: &[&str], input: &str| {
+        let arguments = [&["sign", "eth", "-", "--key", key], more].concat();
+        world.failure_with(&arguments, input.as_bytes())
+    };
+    let reason = |failure: (i32, String)| {
+        assert_eq!(failure.0, 6);
+        failure.1
+    };
+    assert_eq!(reason(eth("p256", &[], transaction)), "SCHEME_MISMATCH");
+    assert_eq!(reason(eth("btc", &[], transaction)), "SCHEME_MISMATCH");
+    assert_eq!(reason(eth("eth", &[], "0x02c0")), "PAYLOAD_MALFORMED");
+    assert_eq!(eth("eth", &[], "{}").0, 3);
+    assert_eq!(
+        eth("eth", &["--wait", "--broadcast", "https://x"], transaction).0,
+        3
+    );
+    let stranger = transaction.replace(
+        "{",
+        r#"{"from": "0x3535353535353535353535353535353535353535", "#,
+    );
+    assert_eq!(eth("eth", &[], &stranger).0, 3, "another sender");
+
+    let digest = "ab".repeat(32);
+    let sign = |key: &str, path: &str| {
+        reason(world.failure(&["sign", "digest", &digest, "--key", key, "--path", path]))
+    };
+    assert_eq!(sign("eth", PATH), "RAW_DIGEST_NOT_ALLOWED");
+    assert_eq!(sign("p256", "m/1"), "DERIVATION_PATH");
+    assert_eq!(sign("btc", "m/1"), "DERIVATION_PATH");
+    // A key signs what is its own: taproot inputs are none of an ECDSA key.
+    let taproot = unsigned(&public_key(world, "btc")).serialize();
+    let (code, reason) = world.failure_with(&["sign", "psbt", "-", "--key", "eth"], &taproot);
+    assert_eq!((code, reason.as_str()), (6, "PSBT_NO_INPUT_OF_KEY"));
+}
+
+fn ecdsa_key(world: &World, name: &str) -> GroupKey {
+    let key = world.json(&["key", "show", name]);
+    let bytes = |field: &str| hex::decode(key[field].as_str().unwrap()).unwrap();
+    let scheme = match key["scheme"].as_str().unwrap() {
+        "ecdsa-p256" => Scheme::EcdsaP256,
+        _ => Scheme::EcdsaSecp256k1,
+    };
+    GroupKey::new(scheme, &bytes("public_key"), &bytes("chain_code")).unwrap()
+}
+
+/// A spend of one P2WPKH output of each key, with the transaction that made them: it proves their amounts.
+fn unsigned_p2wpkh(keys: &[[u8; 33]]) -> Psbt {
+    let mut funding = unsigned(&psbt_key_of_nobody()).unsigned_tx;
+    funding.output = keys
+        .iter()
+        .map(|key| TxOut {
+            value: Amount::from_sat(100_000),
+            script_pubkey: ScriptBuf::from_bytes(arca_policy::p2wpkh_script(key)),
+        })
+        .collect();
+    let mut transaction = unsigned(&psbt_key_of_nobody()).unsigned_tx;
+    transaction.input = (0..)
+        .zip(keys)
+        .map(|(vout, _)| TxIn {
+            previous_output: OutPoint::new(funding.compute_txid(), vout),
+            ..TxIn::default()
+        })
+        .collect();
+    let mut psbt = Psbt::from_unsigned_tx(transaction).unwrap();
+    for (input, output) in psbt.inputs.iter_mut().zip(&funding.output) {
+        input.witness_utxo = Some(output.clone());
+        input.non_witness_utxo = Some(funding.clone());
+    }
+    psbt
 }
 
 fn refusals(world: &World) {

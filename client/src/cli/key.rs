@@ -160,7 +160,7 @@ fn address_of(key: Key, arguments: &Address) -> Result<Shown, Error> {
                 Scheme::EcdsaSecp256k1 | Scheme::EcdsaP256 => "ethereum or bitcoin",
             };
             return Err(wrong(format!(
-                "is a {} key; its --chain is {chains}",
+                "has the scheme {}; its --chain is {chains}",
                 scheme.as_str()
             )));
         }
@@ -168,7 +168,7 @@ fn address_of(key: Key, arguments: &Address) -> Result<Shown, Error> {
     let ecdsa = matches!(key.scheme, Scheme::EcdsaSecp256k1);
     if !ecdsa && !arguments.path.is_root() {
         return Err(wrong(format!(
-            "is a {} key, and only ecdsa-secp256k1 keys have keys below them: leave --path out",
+            "has the scheme {}, and only ecdsa-secp256k1 keys have keys below them: leave --path out",
             key.scheme.as_str()
         )));
     }
