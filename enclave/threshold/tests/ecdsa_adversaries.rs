@@ -689,19 +689,19 @@ fn a_setup_that_was_poisoned_meanwhile_gives_no_share_and_no_answer() {
             other => panic!("{other:?}"),
         }
     }
+    fn honest(_: &mut [u8]) {}
     // Γ in its place: a point, but the wrong one.
-    let wrong = |message: &mut [u8]| {
+    fn wrong(message: &mut [u8]) {
         let keys = field::HEADER_END + 2 * 32 + 33;
         message.copy_within(keys..keys + 33, keys + 33 + alice_message_bytes(1));
-    };
-    let changes: [&dyn Fn(&mut [u8]); 2] = [&|_| (), &wrong];
-    for change in changes {
+    }
+    for change in [honest, wrong as fn(&mut [u8])] {
         let (keys, setups) = cluster(CurveId::Secp256k1, 2, 2, 3);
         let params = signing_params(&set([1, 2]), p(1), &messages(&keys, 1), &mut rng(4));
         let mut starts = sign_starts(&keys, &setups, &params, &mut rng(5)).into_iter();
         let (one, two) = (starts.next().unwrap(), starts.next().unwrap());
-        let (low, to_high) = go_on(step(one.1, p(2), two.2, |_| (), &mut rng(6)));
-        let (high, to_low) = go_on(step(two.1, p(1), one.2, |_| (), &mut rng(7)));
+        let (low, to_high) = go_on(step(one.1, p(2), two.2, honest, &mut rng(6)));
+        let (high, to_low) = go_on(step(two.1, p(1), one.2, honest, &mut rng(7)));
         for (me, other, run, outbox) in [(1, 2, low, to_low), (2, 1, high, to_high)] {
             let setup = &setups[&p(me)][&p(other)];
             let mut rng = OtherRunFails(rng(8), setup);
