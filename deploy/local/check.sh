@@ -24,6 +24,23 @@ with_cluster() {
     [[ $serves ]]
 }
 
-with_cluster "$ARCA_BIN_DIR/arca" key create --name btc --scheme bip340 --threshold 2
-with_cluster "$ARCA_BIN_DIR/arca" key show btc
-echo "deploy/local/up.sh: made a key, restarted, still has it"
+address() { "$ARCA_BIN_DIR/arca" key address eth --path m/44/60/0/0/7; }
+
+make_keys() {
+    "$ARCA_BIN_DIR/arca" key create --name btc --scheme bip340 --threshold 2 &&
+        "$ARCA_BIN_DIR/arca" key create --name eth --scheme ecdsa-secp256k1 --threshold 2 &&
+        address > "$dir/address"
+}
+
+# The restarted parties still sign for the address of before.
+use_keys() {
+    "$ARCA_BIN_DIR/arca" key show btc && [[ $(address) == "$(< "$dir/address")" ]] &&
+        "$ARCA_BIN_DIR/arca" sign eth - --key eth --path m/44/60/0/0/7 --wait << 'EOF'
+{"chainId": 31337, "nonce": 0, "to": "0x3535353535353535353535353535353535353535", "value": "1500000000000000000",
+ "gas": 21000, "maxFeePerGas": "3000000000", "maxPriorityFeePerGas": "1000000000"}
+EOF
+}
+
+with_cluster make_keys
+with_cluster use_keys
+echo "deploy/local/up.sh: made keys, restarted, still has them and signs with them"

@@ -82,6 +82,7 @@ echo "The cluster serves. In another terminal:"
 echo "  export ARCA_PROFILE=$PWD/profile.toml"
 echo "  arca status"
 echo "  arca key create --name btc --scheme bip340 --threshold 2"
+echo "  arca key create --name eth --scheme ecdsa-secp256k1 --threshold 2"
 echo "Ctrl-C stops it; $0 $PWD starts it again, with the same keys."
 wait -n || true
 echo "A program has ended, so all are stopped. See $PWD/*/*.log" >&2
