@@ -24,6 +24,8 @@ pub struct PartyFiles {
     pub quota_bytes: u64,
     /// Folder of the simulated NSM's root, shared by all parties of a simulated cluster.
     pub simulated_root: PathBuf,
+    /// ECDSA presignatures kept ready for each key and set of signers; None for the default.
+    pub presignatures: Option<u32>,
 }
 
 /// Where a party's files are.
@@ -125,11 +127,13 @@ impl PartyFiles {
              # The simulated NSM's root, from `arca-enclave-simulated make-root DIR`.\n\
              root = {}\n\
              # Stands for this machine's hardware: the key-encryption key, made at the first start.\n\
-             hardware = {}\n",
+             hardware = {}\n{}",
             self.party,
             quote_path(sockets),
             quote_path(&root),
             quote_path(hardware),
+            self.presignatures
+                .map_or_else(String::new, |count| format!("presignatures = {count}\n")),
         ))
     }
 }
@@ -174,6 +178,7 @@ mod tests {
             peers: BTreeMap::from([("cto".to_owned(), "cto.example.com:7102".to_owned())]),
             quota_bytes: 1 << 30,
             simulated_root: root.to_owned(),
+            presignatures: None,
         }
     }
 

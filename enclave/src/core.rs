@@ -22,6 +22,7 @@ use tonic::Code;
 use zeroize::Zeroizing;
 
 use crate::{
+    Settings,
     error::Error,
     key::HeldKey,
     lane::Background,
@@ -92,7 +93,10 @@ impl Core {
     /// # Errors
     /// When the host does not answer, when what it has does not unseal, or when the platform fails. A new
     /// identity is made only when the host says that there is none.
-    pub async fn start(platform: Arc<dyn Platform>) -> Result<Arc<Self>, Error> {
+    pub async fn start(
+        platform: Arc<dyn Platform>,
+        settings: &Settings,
+    ) -> Result<Arc<Self>, Error> {
         let randomness = Arc::new(Randomness::new(&*platform)?);
         let state = SealedState::new(Arc::clone(&platform), Arc::clone(&randomness));
         let stored = state.read(&Owner::default(), PARTY_OBJECT).await?;
@@ -123,7 +127,7 @@ impl Core {
             boot_id,
             network: Arc::default(),
             pairs: Arc::default(),
-            presignatures: Presignatures::default(),
+            presignatures: Presignatures::new(settings.presignatures),
             background: Background::start()?,
             counters: Counters::default(),
             operations: Operations::default(),

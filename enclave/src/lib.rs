@@ -45,3 +45,17 @@ mod test_platform;
 
 pub use error::{ERROR_DOMAIN, Error};
 pub use server::serve;
+
+/// What whoever runs an enclave may choose. Nothing here is about security.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// ECDSA presignatures that a pool (a key with one set of signers) is filled up to, and again when it has less
+    /// than a quarter. 0: none are made; every signature takes three rounds.
+    pub presignatures: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { presignatures: 256 }
+    }
+}

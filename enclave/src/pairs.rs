@@ -578,3 +578,153 @@ fn roster(
         timeout,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arca_threshold::{Protocol, Transition};
+    use rand_core::OsRng;
+
+    use super::*;
+
+    const PEER: &str = "cto";
+    const BOOT: [u8; 16] = [1; 16];
+
+    /// Both sides' setup, one as good as another.
+    fn setup() -> PairSetup {
+        let [one, two] = [1, 2].map(|index| Participant::new(index).unwrap());
+        let start = |me, peer| {
+            let params = PairSetupParams {
+                session: SessionId::new([7; 32]),
+                context: [0; 32],
+                me,
+                peer,
+            };
+            pair_setup(params, &mut OsRng).unwrap()
+        };
+        let (mut low, mut to_high) = start(one, two);
+        let (mut high, mut to_low) = start(two, one);
+        let step = |run: Protocol<PairSetup>, from, outbox: arca_threshold::Outbox| {
+            let mut inbox = run.inbox();
+            for (_, message) in outbox {
+                inbox.insert(from, message).unwrap();
+            }
+            run.advance(inbox, &mut OsRng).unwrap()
+        };
+        loop {
+            match (step(low, two, to_low), step(high, one, to_high)) {
+                (Transition::Continue(l, to_h), Transition::Continue(h, to_l)) => {
+                    (low, high, to_high, to_low) = (l, h, to_h, to_l);
+                }
+                (Transition::Done(setup, _), Transition::Done(..)) => return setup,
+                _ => unreachable!("both take four rounds"),
+            }
+        }
+    }
+
+    fn ready(pairs: &Arc<Pairs>) -> Arc<PairSetup> {
+        pairs.begin_own(PEER, &BOOT).unwrap().finish(setup());
+        pairs.ready(PEER, &BOOT).unwrap()
+    }
+
+    #[test]
+    fn a_setup_belongs_to_one_instance_and_goes_with_it() {
+        let pairs = Arc::new(Pairs::default());
+        let setup = ready(&pairs);
+        assert!(pairs.ready(PEER, &[2; 16]).is_none());
+        assert!(!pairs.is_due(PEER, &BOOT, true));
+        assert!(pairs.is_due(PEER, &[2; 16], true), "a new instance");
+        assert!(setup.is_poisoned(), "what rests on the old one is gone");
+        assert!(pairs.ready(PEER, &BOOT).is_none());
+    }
+
+    #[test]
+    fn of_two_that_begin_at_once_that_of_the_first_name_counts() {
+        let pairs = Arc::new(Pairs::default());
+        let own = pairs.begin_own(PEER, &BOOT).unwrap();
+        let refused = pairs.begin_theirs("ceo", PEER, &BOOT).err().unwrap();
+        assert_eq!(refused.reason(), "PAIR_SETUP_UNDER_WAY");
+        // At the other party the same meeting ends the other way, and its own attempt changes nothing any more.
+        let theirs = pairs.begin_theirs("z", PEER, &BOOT).unwrap();
+        own.finish(setup());
+        assert!(pairs.ready(PEER, &BOOT).is_none());
+        theirs.finish(setup());
+        assert!(pairs.ready(PEER, &BOOT).is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_fails_leaves_the_way_free() {
+        let pairs = Arc::new(Pairs::default());
+        drop(pairs.begin_own(PEER, &BOOT));
+        assert!(pairs.is_due(PEER, &BOOT, true));
+        assert!(pairs.begin_own(PEER, &BOOT).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_begins_anew_ends_what_there_was() {
+        let pairs = Arc::new(Pairs::default());
+        let old = ready(&pairs);
+        let attempt = pairs.begin_theirs("ceo", PEER, &BOOT).unwrap();
+        assert!(old.is_poisoned());
+        assert!(pairs.ready(PEER, &BOOT).is_none());
+        drop(attempt);
+        // And not as often as it likes.
+        for _ in 2..OPENINGS {
+            drop(pairs.begin_theirs("ceo", PEER, &BOOT).unwrap());
+        }
+        let refused = pairs.begin_theirs("ceo", PEER, &BOOT).err().unwrap();
+        assert_eq!(refused.reason(), "TOO_MANY_PAIR_SETUPS");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_failed_checks_quarantine_for_a_while_and_a_peers_word_does_not() {
+        let pairs = Arc::new(Pairs::default());
+        for _ in 0..5 {
+            let setup = ready(&pairs);
+            pairs.discard(PEER, &setup, false);
+        }
+        assert!(!pairs.is_quarantined(PEER));
+        for failure in 1..=FAILURES {
+            let setup = ready(&pairs);
+            pairs.discard(PEER, &setup, true);
+            assert!(setup.is_poisoned());
+            assert_eq!(pairs.is_quarantined(PEER), failure == FAILURES);
+        }
+        assert!(!pairs.is_due(PEER, &BOOT, true));
+        let refused = pairs.begin_theirs("ceo", PEER, &BOOT).err().unwrap();
+        assert_eq!(refused.reason(), "PEER_QUARANTINED");
+        let refused = pairs
+            .wait_for(&[(PEER.to_owned(), BOOT)], Duration::from_secs(3600))
+            .await;
+        assert_eq!(refused.err().unwrap().reason(), "PEER_QUARANTINED");
+        tokio::time::advance(QUARANTINE).await;
+        assert!(!pairs.is_quarantined(PEER));
+        assert!(pairs.is_due(PEER, &BOOT, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_checks_long_ago_do_not_count() {
+        let pairs = Arc::new(Pairs::default());
+        for _ in 0..5 {
+            let setup = ready(&pairs);
+            pairs.discard(PEER, &setup, true);
+            tokio::time::advance(MEMORY / 2 + Duration::from_secs(1)).await;
+        }
+        assert!(!pairs.is_quarantined(PEER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_needs_a_setup_waits_for_it() {
+        let pairs = Arc::new(Pairs::default());
+        let wanted = [(PEER.to_owned(), BOOT)];
+        let missing = pairs.wait_for(&wanted, Duration::from_secs(1)).await;
+        assert_eq!(missing.err().unwrap().reason(), "PAIR_SETUP_MISSING");
+        let attempt = pairs.begin_own(PEER, &BOOT).unwrap();
+        let waiting = pairs.wait_for(&wanted, Duration::from_secs(3600));
+        let making = async {
+            tokio::task::yield_now().await;
+            attempt.finish(setup());
+        };
+        let (found, ()) = tokio::join!(waiting, making);
+        assert_eq!(found.unwrap().len(), 1);
+    }
+}

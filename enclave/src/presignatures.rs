@@ -33,16 +33,14 @@ use crate::{
     tags,
 };
 
-/// A pool with fewer is filled up,
-pub const LOW: usize = 64;
-/// until it has so many.
-pub const HIGH: usize = 256;
+/// A pool with less than this part of its high mark is filled up again.
+const LOW_PART: usize = 4;
 /// Presignatures made in one session: its largest message is some 650 kB.
 const BATCH: usize = 16;
 /// Pools of one owner; the one longest unused makes room for another.
 const POOLS: usize = 64;
-/// Presignatures kept for one owner; the oldest make room for new ones.
-const LENT: usize = POOLS * HIGH;
+/// Presignatures kept for one owner; the oldest make room for new ones. Each is some 500 bytes.
+const LENT: usize = 1 << 14;
 /// How long a batch may take: it gives way to signing.
 const PRESIGNING: Duration = Duration::from_secs(30);
 /// How long a round of it may take.
@@ -67,8 +65,9 @@ pub struct PoolName {
 type Id = [u8; 32];
 
 /// All presignatures of this enclave.
-#[derive(Default)]
 pub struct Presignatures {
+    /// What a pool is filled up to; 0: nothing is made ahead.
+    high: usize,
     inner: Mutex<Inner>,
     work: Notify,
 }
@@ -103,6 +102,24 @@ pub struct PoolLevel {
 }
 
 impl Presignatures {
+    /// Empty pools that are filled up to `high` presignatures each; 0 makes none.
+    pub fn new(high: usize) -> Self {
+        Self {
+            high,
+            inner: Mutex::default(),
+            work: Notify::new(),
+        }
+    }
+
+    /// What pools are filled up to.
+    pub fn high(&self) -> usize {
+        self.high
+    }
+
+    fn low(&self) -> usize {
+        self.high.div_ceil(LOW_PART)
+    }
+
     /// Takes `count` presignatures for good, or none if there are not so many. The pool is filled up from now
     /// on.
     ///
@@ -113,12 +130,14 @@ impl Presignatures {
         binding: &[u8; 32],
         count: usize,
     ) -> Option<Vec<Presignature>> {
+        if self.high == 0 {
+            return None;
+        }
         let mut inner = self.lock();
         let pool = inner.pool(name);
         pool.used = Instant::now();
-        pool.keep_usable(binding);
-        let taken = (pool.ready.len() >= count).then(|| pool.ready.drain(..count).collect());
-        if pool.ready.len() < LOW {
+        let taken = pool.take(binding, count);
+        if pool.ready.len() < self.low() {
             pool.filling = true;
             self.work.notify_one();
         }
@@ -130,6 +149,9 @@ impl Presignatures {
     pub fn want(&self, me: &str, record: &KeyRecord) {
         let others: Vec<&String> = record.parties.iter().filter(|party| *party != me).collect();
         let needed = usize::from(record.threshold).saturating_sub(1);
+        if self.high == 0 {
+            return;
+        }
         let mut inner = self.lock();
         for turn in 0..others.len() {
             let mut others = others.clone();
@@ -196,7 +218,7 @@ impl Presignatures {
         let pool = inner.pool(name);
         pool.retry_at = None;
         pool.ready.extend(made);
-        if pool.ready.len() >= HIGH {
+        if pool.ready.len() >= self.high {
             pool.filling = false;
         }
     }
@@ -263,10 +285,19 @@ impl Inner {
 }
 
 impl Pool {
-    fn keep_usable(&mut self, binding: &[u8; 32]) {
-        self.ready.retain(|presignature| {
+    /// The oldest usable ones. Those that are not usable any more are let go of on the way.
+    fn take(&mut self, binding: &[u8; 32], count: usize) -> Option<Vec<Presignature>> {
+        let usable = |presignature: &Presignature| {
             presignature.binding() == binding && !presignature.is_poisoned()
-        });
+        };
+        while self.ready.front().is_some_and(|oldest| !usable(oldest)) {
+            self.ready.pop_front();
+        }
+        if self.ready.len() < count {
+            return None;
+        }
+        let taken: Vec<Presignature> = self.ready.drain(..count).filter(usable).collect();
+        (taken.len() == count).then_some(taken)
     }
 }
 
@@ -365,11 +396,15 @@ pub fn clean_up(
         "PAIR_SETUP_MISSING",
         "PAIR_SETUP_SPOILED",
     ]);
+    // Two that do not mean the same setup would go on refusing each other.
+    let only_two = setups.len() == 1;
+    let disagree = ended.error.reason() == "CONTEXT_MISMATCH"
+        || ended.ended_by(&["CONTEXT_MISMATCH"]).is_some();
     for (index, setup) in setups {
         let Some(peer) = participants.get(index) else {
             continue;
         };
-        if setup.is_poisoned() || without_setup == Some(peer.as_str()) {
+        if setup.is_poisoned() || without_setup == Some(peer.as_str()) || (only_two && disagree) {
             let culprit = ended.error.culprits().contains(peer);
             core.pairs.discard(peer, setup, culprit);
         }

@@ -13,10 +13,7 @@ use arca_proto::v1::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    core::Core,
-    presignatures::{HIGH, PoolLevel},
-};
+use crate::{core::Core, presignatures::PoolLevel};
 
 /// How often something new is reported.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -117,7 +114,7 @@ fn collect(core: &Core) -> Vec<Metric> {
         metrics.push(gauge(
             "arca_enclave_presignatures_wanted",
             "Presignatures that a pool is filled up to.",
-            HIGH,
+            core.presignatures.high(),
             &labels,
         ));
     }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Server};
 
 use crate::{
+    Settings,
     access::AccessLayer,
     core::Core,
     error::Error,
@@ -53,11 +54,12 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// When the sealed state cannot be used, or the platform fails. A host that is not there yet is waited for.
 pub async fn serve(
     platform: Arc<dyn Platform>,
+    settings: Settings,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     tokio::pin!(stop);
     let core = tokio::select! {
-        core = start(platform) => core?,
+        core = start(platform, &settings) => core?,
         () = &mut stop => return Ok(()),
     };
     let mut tasks = JoinSet::new();
@@ -86,10 +88,10 @@ pub async fn serve(
 }
 
 /// Opens the sealed state, as soon as the host is there to hand it over.
-async fn start(platform: Arc<dyn Platform>) -> Result<Arc<Core>, Error> {
+async fn start(platform: Arc<dyn Platform>, settings: &Settings) -> Result<Arc<Core>, Error> {
     let mut told = false;
     loop {
-        match Core::start(Arc::clone(&platform)).await {
+        match Core::start(Arc::clone(&platform), settings).await {
             Err(Error::Fault {
                 reason: "STORAGE_UNAVAILABLE",
                 message,

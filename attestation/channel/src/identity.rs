@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arca_attestation::SigningAuthorization;
 use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::signature::hazmat::PrehashSigner as _;
-use p256::ecdsa::{DerSignature, Signature, SigningKey};
+use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use rand_core::CryptoRngCore;
 use rustls::sign::{CertifiedKey, Signer, SigningKey as TlsSigningKey};
@@ -50,19 +48,6 @@ impl Identity {
     /// The public key as DER of a `SubjectPublicKeyInfo` (RFC 5280, RFC 5480), uncompressed point.
     pub fn spki(&self) -> &[u8] {
         &self.spki
-    }
-
-    /// Signs a request for a signature, as its initiator: ECDSA over the digest, r and s, 64 bytes.
-    pub fn sign_authorization(
-        &self,
-        authorization: &SigningAuthorization<'_>,
-    ) -> Result<[u8; 64], Error> {
-        let signature: Signature = self
-            .key
-            .0
-            .sign_prehash(&authorization.digest())
-            .map_err(|_| Error::SecretKey)?;
-        Ok(signature.to_bytes().into())
     }
 
     fn from_key(key: SigningKey) -> Result<Self, Error> {

@@ -4,7 +4,7 @@ mod cpu;
 mod load;
 mod threshold;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arca_client::local::{Binaries, LocalCluster};
 use arca_client::{Client, Error, Key, NewKey, Scheme};
@@ -14,7 +14,7 @@ use crate::cli::Context;
 use crate::cli::key::{find, random_request_id};
 use crate::cli::output::Page;
 use cpu::Processes;
-use load::{Measured, Operation, Plan};
+use load::{Ahead, Measured, Operation, Plan};
 
 #[derive(clap::Args)]
 #[command(
@@ -22,8 +22,8 @@ use load::{Measured, Operation, Plan};
     after_help = "Examples:\n  arca bench\n  arca bench --seconds 10 --concurrency 1,16,64 --output json\n  \
                   arca bench --use-profile --bip340-key raw-btc --ed25519-key raw-sol\n\n\
                   Measures, through one attested connection to one party: (a) an empty call, (b) the same through a \
-                  second party and back, (c) one signature of each scheme, from the request to the verified end. \
-                  Signatures are over raw digests, made by two parties chosen by the coordinator. Latencies are \
+                  second party and back, (c) one signature of each scheme, from the request to the verified end; \
+                  ECDSA with presignatures that are waiting, and without any. Signatures are over raw digests, made by two parties chosen by the coordinator. Latencies are \
                   those that this client sees; processor time is that of all hosts, enclaves and this client."
 )]
 pub(crate) struct Arguments {
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// With --use-profile: an Ed25519 key that may sign raw digests
     #[arg(long, value_name = "KEY", requires = "use_profile")]
     ed25519_key: Option<String>,
+    /// With --use-profile: an ECDSA key that may sign raw digests
+    #[arg(long, value_name = "KEY", requires = "use_profile")]
+    ecdsa_key: Option<String>,
     /// With --use-profile: connect to this party [default: the first that can be used]
     #[arg(long, requires = "use_profile")]
     party: Option<String>,
@@ -76,6 +79,7 @@ struct Bench {
 #[derive(Serialize)]
 struct Ratio {
     scheme: Scheme,
+    ahead: Ahead,
     concurrency: u16,
     /// Median latency of (c) over that of (b).
     latency_p50: f64,
@@ -93,48 +97,71 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     if arguments.use_profile {
         let client = context.client(arguments.party.as_deref()).await?;
         let mut keys = Vec::new();
-        for wanted in [&arguments.bip340_key, &arguments.ed25519_key]
-            .into_iter()
-            .flatten()
-        {
+        let wanted = [
+            &arguments.bip340_key,
+            &arguments.ed25519_key,
+            &arguments.ecdsa_key,
+        ];
+        for wanted in wanted.into_iter().flatten() {
             keys.push(find(&client, wanted).await?);
         }
-        let bench = measure(context, &arguments, &client, &keys, &Processes::none()).await?;
+        let bench = measure(context, &arguments, &client, &keys, None).await?;
         return show(context, &bench);
     }
     context.output.set_simulated(true);
     let folder = tempfile::Builder::new().prefix("arca-bench-").tempdir()?;
-    let files = folder.path().join("cluster");
-    let bring_up = LocalCluster::bring_up(&files, Binaries::find()?);
+    let prepare = |name: &str| LocalCluster::prepare(&folder.path().join(name), Binaries::find()?);
     let mut cluster = context
         .output
-        .wait("starting a local cluster", bring_up)
+        .wait(
+            "starting a local cluster",
+            prepare("cluster")?
+                .with_presignatures(PRESIGNATURES)
+                .into_running(),
+        )
         .await?;
     let client = cluster.cluster()?.party("ceo").await?;
     let mut keys = Vec::new();
-    for scheme in [Scheme::Bip340, Scheme::Ed25519] {
-        let new = NewKey {
-            request_id: random_request_id(),
-            display_name: format!("bench-{}", scheme.as_str()),
-            scheme,
-            threshold: 2,
-            parties: Vec::new(),
-            allow_raw_digest: true,
-        };
-        keys.push(client.create_key(&new, Duration::from_secs(30)).await?);
+    for scheme in [Scheme::Bip340, Scheme::Ed25519, Scheme::EcdsaSecp256k1] {
+        keys.push(create_key(&client, scheme).await?);
     }
-    let processes = Processes::of(&cluster);
-    let bench = measure(context, &arguments, &client, &keys, &processes).await?;
+    // Before anything is measured, so that nothing is made in the background meanwhile.
+    let filling = pools_filled(&cluster, client.party());
+    context.output.wait("making presignatures", filling).await?;
+    let mut bench = measure(context, &arguments, &client, &keys, Some(&cluster)).await?;
     cluster.stop().await;
+
+    // The same without anything made ahead.
+    let mut cluster = context
+        .output
+        .wait(
+            "starting a local cluster without presignatures",
+            prepare("without")?.with_presignatures(0).into_running(),
+        )
+        .await?;
+    let client = cluster.cluster()?.party("ceo").await?;
+    let key = create_key(&client, Scheme::EcdsaSecp256k1).await?;
+    let operation = Operation::Sign(key, Ahead::Nothing);
+    let more = rows(context, &arguments, &client, &[operation], Some(&cluster)).await?;
+    cluster.stop().await;
+    bench.results.extend(more);
+    bench.ratios = ratios(&bench.results);
     show(context, &bench)
 }
+
+/// What a pool holds in this benchmark: a row at concurrency 1 uses no more, so that none is made meanwhile.
+const PRESIGNATURES: u32 = 4096;
+/// How long the pools may take to fill.
+const FILLING: Duration = Duration::from_secs(180);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(200);
 
 async fn measure(
     context: &Context,
     arguments: &Arguments,
     client: &Client,
     keys: &[Key],
-    processes: &Processes,
+    cluster: Option<&LocalCluster>,
 ) -> anyhow::Result<Bench> {
     let seen = client.parties().await?;
     let up = seen
@@ -148,21 +175,15 @@ async fn measure(
         .name
         .clone();
     let mut operations = vec![Operation::Empty, Operation::Through(through.clone())];
-    operations.extend(keys.iter().cloned().map(Operation::Sign));
-
-    let mut results = Vec::new();
-    for operation in &operations {
-        for &concurrency in &arguments.concurrency {
-            let plan = Plan {
-                concurrency,
-                warm_up: Duration::from_secs(arguments.warm_up),
-                measured: Duration::from_secs(arguments.seconds),
-            };
-            let label = format!("{} at concurrency {concurrency}", operation.name());
-            let work = load::run(client, operation, &plan, processes);
-            results.push(context.output.wait(&label, work).await?);
-        }
-    }
+    let signatures = keys.iter().map(|key| {
+        let ahead = match key.scheme {
+            Scheme::Bip340 | Scheme::Ed25519 => Ahead::NotNeeded,
+            Scheme::EcdsaSecp256k1 | Scheme::EcdsaP256 => Ahead::Presignatures,
+        };
+        Operation::Sign(key.clone(), ahead)
+    });
+    operations.extend(signatures);
+    let results = rows(context, arguments, client, &operations, cluster).await?;
     Ok(Bench {
         version: env!("CARGO_PKG_VERSION"),
         optimised: !cfg!(debug_assertions),
@@ -175,6 +196,74 @@ async fn measure(
     })
 }
 
+async fn rows(
+    context: &Context,
+    arguments: &Arguments,
+    client: &Client,
+    operations: &[Operation],
+    cluster: Option<&LocalCluster>,
+) -> anyhow::Result<Vec<Measured>> {
+    let processes = cluster.map_or_else(Processes::none, Processes::of);
+    let mut results = Vec::new();
+    for operation in operations {
+        for &concurrency in &arguments.concurrency {
+            if let (Operation::Sign(_, Ahead::Presignatures), Some(cluster)) = (operation, cluster)
+            {
+                let filling = pools_filled(cluster, client.party());
+                context.output.wait("making presignatures", filling).await?;
+            }
+            let plan = Plan {
+                concurrency,
+                warm_up: Duration::from_secs(arguments.warm_up),
+                measured: Duration::from_secs(arguments.seconds),
+            };
+            let label = format!("{} at concurrency {concurrency}", operation.name());
+            let work = load::run(client, operation, &plan, &processes);
+            results.push(context.output.wait(&label, work).await?);
+        }
+    }
+    Ok(results)
+}
+
+async fn create_key(client: &Client, scheme: Scheme) -> Result<Key, Error> {
+    let new = NewKey {
+        request_id: random_request_id(),
+        display_name: format!("bench-{}", scheme.as_str()),
+        scheme,
+        threshold: 2,
+        parties: Vec::new(),
+        allow_raw_digest: true,
+    };
+    client.create_key(&new, Duration::from_secs(30)).await
+}
+
+/// Waits until the party's pools are full, as its host's metrics page tells.
+async fn pools_filled(cluster: &LocalCluster, party: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let page = cluster.party(party)?.metrics().await?;
+        let sum = |name: &str| -> f64 {
+            page.lines()
+                .filter(|line| line.starts_with(name))
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .sum()
+        };
+        let (level, wanted) = (
+            sum("arca_enclave_presignatures{"),
+            sum("arca_enclave_presignatures_wanted{"),
+        );
+        if wanted > 0.0 && level >= wanted {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            started.elapsed() < FILLING,
+            "{level} of {wanted} presignatures after {} s; see whether the machine has other work, and try again",
+            FILLING.as_secs()
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 fn ratios(results: &[Measured]) -> Vec<Ratio> {
     let base = |concurrency: u16| {
         results
@@ -183,10 +272,11 @@ fn ratios(results: &[Measured]) -> Vec<Ratio> {
     };
     let signatures = results
         .iter()
-        .filter_map(|one| Some((one, one.scheme?, base(one.concurrency)?)));
+        .filter_map(|one| Some((one, one.scheme?, one.ahead?, base(one.concurrency)?)));
     signatures
-        .map(|(signature, scheme, base)| Ratio {
+        .map(|(signature, scheme, ahead, base)| Ratio {
             scheme,
+            ahead,
             concurrency: signature.concurrency,
             latency_p50: signature.p50_ms / base.p50_ms,
             throughput: base.per_second / signature.per_second,
@@ -254,7 +344,7 @@ fn render(page: &mut Page, bench: &Bench) {
         .iter()
         .map(|ratio| {
             vec![
-                ratio.scheme.as_str().to_owned(),
+                format!("{}{}", ratio.scheme.as_str(), ratio.ahead),
                 ratio.concurrency.to_string(),
                 format!("{:.2}", ratio.latency_p50),
                 format!("{:.2}", ratio.throughput),

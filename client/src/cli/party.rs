@@ -130,6 +130,7 @@ fn init(context: &Context, arguments: Init) -> anyhow::Result<()> {
         peers,
         quota_bytes: arguments.quota_bytes,
         simulated_root: arguments.simulated_root,
+        presignatures: None,
     };
     let paths = files.write(&arguments.dir)?;
     let done = Initialised {

@@ -50,6 +50,7 @@ pub struct LocalCluster {
     binaries: Binaries,
     anchors: TrustAnchors,
     measurements: Measurements,
+    presignatures: Option<u32>,
     parties: BTreeMap<String, LocalParty>,
     profile: Option<Arc<Profile>>,
 }
@@ -91,9 +92,17 @@ impl LocalCluster {
             binaries,
             anchors,
             measurements,
+            presignatures: None,
             parties: BTreeMap::new(),
             profile: None,
         })
+    }
+
+    /// Keeps so many ECDSA presignatures ready for each key and set of signers, from the next start on; 0 for none.
+    #[must_use]
+    pub fn with_presignatures(mut self, count: u32) -> Self {
+        self.presignatures = Some(count);
+        self
     }
 
     /// [`prepare`](Self::prepare), [`start`](Self::start), [`collect`](Self::collect),
@@ -102,7 +111,15 @@ impl LocalCluster {
     /// # Errors
     /// Those of the steps.
     pub async fn bring_up(folder: &Path, binaries: Binaries) -> Result<Self> {
-        let mut cluster = Self::prepare(folder, binaries)?;
+        Self::prepare(folder, binaries)?.into_running().await
+    }
+
+    /// Starts and enrols what was prepared.
+    ///
+    /// # Errors
+    /// Those of the steps.
+    pub async fn into_running(self) -> Result<Self> {
+        let mut cluster = self;
         cluster.start().await?;
         let candidates = cluster.collect().await?;
         cluster.enroll(&candidates, &[0, 1]).await?;
@@ -353,6 +370,7 @@ impl LocalCluster {
                     .collect(),
                 quota_bytes: 1 << 30,
                 simulated_root: self.folder.join("root"),
+                presignatures: self.presignatures,
             }
             .write(&folder)?;
             let metrics = *metrics

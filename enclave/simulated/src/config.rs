@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// A configuration with every field explained.
-pub const EXAMPLE: &str = r#"# One file for each simulated enclave. Every field is required; unknown ones are refused.
+pub const EXAMPLE: &str = r#"# One file for each simulated enclave. Unknown fields are refused.
 
 # Folder of the Unix sockets that connect the enclave with its host: enclave.sock is made here, storage.sock
 # and dial.sock are the host's. The same as `sockets` in host.toml.
@@ -18,6 +18,11 @@ root = "/etc/arca/simulated-root"
 # Folder that stands for this machine's hardware: it holds the key-encryption key, made at the first start.
 # Whoever loses it loses everything sealed under it.
 hardware = "/var/lib/arca/ceo-hardware"
+
+# ECDSA presignatures that are kept ready for each key and set of signers, at most 4096. They are made in the
+# background, in memory only, and again when a quarter is left. 0: none, and every signature takes three rounds.
+# This line may be left out; 256 is the default.
+presignatures = 256
 "#;
 
 /// What the file says.
@@ -30,6 +35,16 @@ pub struct Config {
     pub root: PathBuf,
     /// Folder of the key-encryption key.
     pub hardware: PathBuf,
+    /// Presignatures that a pool is filled up to.
+    #[serde(default = "default_presignatures")]
+    pub presignatures: u32,
+}
+
+/// More would take more memory than they are worth.
+const MAX_PRESIGNATURES: u32 = 4096;
+
+fn default_presignatures() -> u32 {
+    u32::try_from(arca_enclave::Settings::default().presignatures).unwrap_or(MAX_PRESIGNATURES)
 }
 
 /// Why a configuration was not accepted.
@@ -75,7 +90,14 @@ impl Config {
             sockets: folder.join(config.sockets),
             root: folder.join(config.root),
             hardware: folder.join(config.hardware),
+            presignatures: config.presignatures,
         };
+        if config.presignatures > MAX_PRESIGNATURES {
+            return Err(invalid(format!(
+                "presignatures: {} exceeds the limit of {MAX_PRESIGNATURES}",
+                config.presignatures
+            )));
+        }
         for (field, path) in [("root", &config.root), ("sockets", &config.sockets)] {
             if !path.is_dir() {
                 let remedy = match field {

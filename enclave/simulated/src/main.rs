@@ -6,6 +6,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use arca_attestation::UnixMillis;
+use arca_enclave::Settings;
 use arca_enclave_simulated::{
     Config, ConfigError, EXAMPLE, SimulatedPlatform, harden, measure_myself, nsm::LocalRoot,
 };
@@ -150,7 +151,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        arca_enclave::serve(Arc::new(platform), stop).await?;
+        let settings = Settings {
+            presignatures: usize::try_from(config.presignatures)?,
+        };
+        arca_enclave::serve(Arc::new(platform), settings, stop).await?;
         anyhow::Ok(())
     })
 }

@@ -24,6 +24,7 @@ fn machine() -> (TempDir, Config) {
         sockets: folder.path().join("sockets"),
         root: folder.path().join("root"),
         hardware: folder.path().join("hardware"),
+        presignatures: 256,
     };
     fs::create_dir(&config.sockets).unwrap();
     fs::create_dir(&config.root).unwrap();

@@ -52,6 +52,7 @@ fn a_good_configuration_is_valid_and_shown() {
     let shown = text(&output.stdout);
     let sockets = folder.path().join("sockets");
     assert!(shown.contains(sockets.to_str().unwrap()), "{shown}");
+    assert!(shown.contains("presignatures: 256"), "{shown}");
     assert!(
         !folder.path().join("hardware").exists(),
         "a check changes nothing"
@@ -72,6 +73,11 @@ fn a_bad_configuration_says_where_what_and_what_to_do() {
         ),
         (&format!("{GOOD}extra = 1\n"), "unknown field `extra`"),
         (&format!("{GOOD}root = 'again'\n"), "duplicate key"),
+        (
+            &format!("{GOOD}presignatures = 4097\n"),
+            "the limit of 4096",
+        ),
+        (&format!("{GOOD}presignatures = -1\n"), "line 4"),
         ("sockets = ", "line 1"),
         (
             "sockets = 'sockets'\nroot = 'nowhere'\nhardware = 'h'\n",

@@ -1,5 +1,6 @@
 //! One row: workers that call in a loop for a while, and what they saw.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,29 @@ pub(super) enum Operation {
     /// An empty call through the party to another one and back.
     Through(String),
     /// A signature over a random digest, verified here.
-    Sign(Key),
+    Sign(Key, Ahead),
+}
+
+/// What was made before the request.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ahead {
+    /// The scheme has nothing to make ahead.
+    NotNeeded,
+    /// One round is left.
+    Presignatures,
+    /// Three rounds.
+    Nothing,
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotNeeded => "",
+            Self::Presignatures => " with presignature",
+            Self::Nothing => " without presignature",
+        })
+    }
 }
 
 impl Operation {
@@ -28,7 +51,7 @@ impl Operation {
         match self {
             Self::Empty => "(a) empty call".to_owned(),
             Self::Through(party) => format!("(b) empty call through {party}"),
-            Self::Sign(key) => format!("(c) {} signature", key.scheme.as_str()),
+            Self::Sign(key, ahead) => format!("(c) {} signature{ahead}", key.scheme.as_str()),
         }
     }
 
@@ -36,7 +59,7 @@ impl Operation {
         match self {
             Self::Empty => client.ping(None).await,
             Self::Through(party) => client.ping(Some(party)).await,
-            Self::Sign(key) => sign(client, key).await,
+            Self::Sign(key, _) => sign(client, key).await,
         }
     }
 }
@@ -54,6 +77,8 @@ pub(super) struct Measured {
     pub operation: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
     pub concurrency: u16,
     pub requests: u64,
     pub seconds: f64,
@@ -102,12 +127,14 @@ pub(super) async fn run(
     let elapsed = started.elapsed().as_secs_f64();
     let after = processes.used();
     let ms = |quantile: f64| as_f64(latencies.value_at_quantile(quantile)) / 1000.0;
+    let (scheme, ahead) = match &*operation {
+        Operation::Sign(key, ahead) => (Some(key.scheme), Some(*ahead)),
+        Operation::Empty | Operation::Through(_) => (None, None),
+    };
     Ok(Measured {
         operation: operation.name(),
-        scheme: match &*operation {
-            Operation::Sign(key) => Some(key.scheme),
-            Operation::Empty | Operation::Through(_) => None,
-        },
+        scheme,
+        ahead,
         concurrency: plan.concurrency,
         requests: latencies.len(),
         seconds: elapsed,
