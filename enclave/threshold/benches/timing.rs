@@ -311,7 +311,10 @@ impl Bench {
         while start.elapsed() < self.time {
             // Ahead, so that nothing of how a secret was made is left in the processor when it is used.
             for _ in 0..PREPARED {
-                let class = [Class::Fixed, Class::Random][(order.next_u32() & 1) as usize];
+                let class = match order.next_u32() & 1 {
+                    0 => Class::Fixed,
+                    _ => Class::Random,
+                };
                 prepared.push((class, prepare(class)));
             }
             for (class, work) in prepared.drain(..) {

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arca_threshold::ecdsa::pairwise::{alice_message_bytes, bob_message_bytes};
+use arca_threshold::ecdsa::pairwise::{PairSetup, alice_message_bytes, bob_message_bytes};
 use arca_threshold::ecdsa::{CurveId, KeyPackage, Presignature, Signed};
 use arca_threshold::{AbortReason, Participant};
 use rand_chacha::ChaCha20Rng;
@@ -43,6 +43,22 @@ impl Case for KeyGeneration {
 
     fn result(&self, key: &Self::Output) -> Vec<u8> {
         key.to_bytes().to_vec()
+    }
+}
+
+/// The setup of 1 and 2 with each other.
+struct PairwiseSetup;
+
+impl Case for PairwiseSetup {
+    type Output = PairSetup;
+    const ROUNDS: u32 = 4;
+
+    fn starts(&self, rng: &mut ChaCha20Rng) -> Vec<Start<Self::Output>> {
+        pair_starts(p(1), p(2), rng)
+    }
+
+    fn result(&self, setup: &Self::Output) -> Vec<u8> {
+        setup.id().to_vec()
     }
 }
 
@@ -247,6 +263,52 @@ fn a_flipped_bit_in_signing_names_the_sender_or_the_suspects() {
     }
 }
 
+/// The parts of a setup's messages have a test of their own, in `pairwise.rs`.
+#[test]
+fn a_flipped_bit_in_the_header_or_echo_of_a_setup_names_the_sender() {
+    let case = PairwiseSetup;
+    let honest = case.honest();
+    for round in 1..=4 {
+        let echo = if round == 1 { 0 } else { 2 * 32 };
+        for offset in (0..field::HEADER_END + echo).step_by(3) {
+            let expected = header_or_echo_blame(round, offset);
+            let blame = flip(&case, &honest, round, offset, 2);
+            assert_eq!(blame, expected, "round {round}, offset {offset}");
+        }
+    }
+}
+
+/// All products of a peer are checked in one sum: what is wrong in one equation and made good in another is
+/// found, be it within a presignature or between two.
+#[test]
+fn wrong_products_do_not_make_each_other_good() {
+    use k256::elliptic_curve::sec1::ToEncodedPoint as _;
+    fn add(message: &mut [u8], at: usize, point: k256::ProjectivePoint) {
+        let bytes = &mut message[at..at + POINT];
+        let old = k256::PublicKey::from_sec1_bytes(bytes).unwrap();
+        let new = (old.to_projective() + point).to_affine();
+        bytes.copy_from_slice(new.to_encoded_point(true).as_bytes());
+    }
+    let cluster = Cluster::new(CurveId::Secp256k1);
+    let first = AFTER_ECHO + 2 * COUNT * POINT + alice_message_bytes(COUNT);
+    let second = first + 2 * POINT + SCALAR;
+    for (one, other) in [
+        (first, first + POINT),
+        (first, second),
+        (first + POINT, second),
+        (second, second + POINT),
+    ] {
+        let outcomes = Presigning(&cluster).run(|now, letters| {
+            let hit = |l: &&mut Letter| now == 2 && l.from == p(1) && l.to == p(2);
+            for letter in letters.iter_mut().filter(hit) {
+                add(&mut letter.bytes, one, k256::ProjectivePoint::GENERATOR);
+                add(&mut letter.bytes, other, -k256::ProjectivePoint::GENERATOR);
+            }
+        });
+        assert_culprits(&outcomes[&p(2)], AbortReason::ConsistencyCheck, &[1]);
+    }
+}
+
 /// Scalars and points that no signer can mean.
 #[test]
 fn values_out_of_range_name_the_sender() {
@@ -294,6 +356,8 @@ macro_rules! for_every_case {
             let $case = KeyGeneration(curve);
             $body;
         }
+        let $case = PairwiseSetup;
+        $body;
         let cluster = Cluster::new(CurveId::Secp256k1);
         let $case = Presigning(&cluster);
         $body;
@@ -343,6 +407,9 @@ fn messages_of_other_sessions_protocols_and_rounds_name_their_sender() {
     assert_replays_are_refused(&presigning, &signing.letters(), session);
     assert_replays_are_refused(&signing, &presigning.letters(), session);
     assert_replays_are_refused(&generation, &signing.letters(), session);
+    let setup = PairwiseSetup;
+    assert_replays_are_refused(&setup, &other_session(&setup), session);
+    assert_replays_are_refused(&setup, &generation.letters(), session);
 
     fn one_round_later<C: Case>(case: &C) {
         let mut earlier = case.letters();
@@ -354,6 +421,7 @@ fn messages_of_other_sessions_protocols_and_rounds_name_their_sender() {
     one_round_later(&generation);
     one_round_later(&presigning);
     one_round_later(&signing);
+    one_round_later(&setup);
 }
 
 /// The parts of two messages exchanged, under headers that fit: what a signer sends to one peer is of no

@@ -76,3 +76,64 @@ fn coefficient<C: Curve>(x: &C::Scalar, others: &[C::Scalar], at: &C::Scalar) ->
     let denominator: C::Scalar = others.iter().map(|other| *x - other).product();
     numerator * denominator.invert().unwrap_or(C::Scalar::ZERO)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{RngCore as _, SeedableRng as _};
+
+    use super::*;
+    use crate::ecdsa::{P256, Secp256k1};
+
+    /// Any `threshold` holders of a random polynomial's values find its value at zero, in scalars and in the
+    /// exponent; one fewer do not.
+    fn check<C: Curve>(threshold: usize, holders: &[Participant], seed: u64) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let polynomial: Vec<C::Scalar> = (0..threshold).map(|_| C::random(&mut rng)).collect();
+        let points: Vec<C::Point> = polynomial.iter().map(C::base).collect();
+        let at_zero = |holders: &[Participant]| -> C::Scalar {
+            let set = holders.iter().copied().collect();
+            let term =
+                |of: &Participant| lagrange::<C>(*of, &set) * *evaluate::<C>(&polynomial, *of);
+            holders.iter().map(term).sum()
+        };
+        let (enough, too_few) = (&holders[..threshold], &holders[..threshold - 1]);
+        assert_eq!(at_zero(enough), polynomial[0]);
+        assert_eq!(at_zero(holders), polynomial[0]);
+        assert_ne!(at_zero(too_few), polynomial[0]);
+
+        let value = |of: &Participant| (*of, evaluate_points::<C>(&points, *of));
+        for (of, point) in holders.iter().map(value) {
+            assert_eq!(point, C::base(&evaluate::<C>(&polynomial, of)));
+        }
+        let basis: Vec<_> = enough.iter().map(value).collect();
+        assert_eq!(interpolate::<C>(&basis, &C::Scalar::ZERO), points[0]);
+        for (of, point) in holders.iter().map(value) {
+            assert_eq!(interpolate::<C>(&basis, &index::<C>(of)), point);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn a_threshold_of_values_is_the_polynomial(seed: u64, n in 2_usize..=16, t in 0_usize..16) {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let threshold = 2 + t % (n - 1);
+            // Any indices, in any order.
+            let mut holders = Vec::new();
+            while holders.len() < n {
+                let wide = rng.next_u32() & 1 == 1;
+                let drawn = rng.next_u32() % if wide { 1 << 16 } else { 20 };
+                if let Some(drawn) = Participant::new(u16::try_from(drawn).unwrap())
+                    && !holders.contains(&drawn)
+                {
+                    holders.push(drawn);
+                }
+            }
+            check::<Secp256k1>(threshold, &holders, seed);
+            check::<P256>(threshold, &holders, seed);
+        }
+    }
+}
