@@ -323,8 +323,8 @@ mod checker {
             ),
             (
                 "arca-client",
-                "arca-threshold",
-                "arca-client must not import arca-threshold",
+                "arca-host",
+                "arca-client must not import arca-host",
             ),
             (
                 "arca-proto",

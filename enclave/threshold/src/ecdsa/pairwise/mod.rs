@@ -95,9 +95,10 @@ impl PairSetup {
         if self.is_poisoned() {
             return Err(Failure::Poisoned);
         }
-        let unwinding = PoisonOnUnwind(self);
+        let unwinding = PoisonWhenDropped(self);
         let result = work();
-        drop(unwinding);
+        // Not by a panic.
+        std::mem::forget(unwinding);
         match result {
             Err(Failure::Abort(reason)) => Err(self.fail(reason)),
             _ if self.is_poisoned() => Err(Failure::Poisoned),
@@ -106,14 +107,12 @@ impl PairSetup {
     }
 }
 
-/// Poisons a setup when it is dropped by a panic.
-struct PoisonOnUnwind<'a>(&'a PairSetup);
+/// What a panic drops.
+struct PoisonWhenDropped<'a>(&'a PairSetup);
 
-impl Drop for PoisonOnUnwind<'_> {
+impl Drop for PoisonWhenDropped<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison();
-        }
+        self.0.poison();
     }
 }
 
