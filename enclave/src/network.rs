@@ -21,7 +21,7 @@ pub const LINK_QUEUE: usize = 1024;
 /// Frames that one session may have waiting: a round of 15 peers, one ahead, and some to spare.
 const SESSION_QUEUE: usize = 64;
 /// Sessions that one peer may have open here at a time.
-const SESSIONS_PER_PEER: usize = 512;
+const SESSIONS_PER_PEER: usize = 256;
 /// Frames kept, per peer, for sessions whose opening has not arrived yet.
 const EARLY_FRAMES: usize = 128;
 /// Larger ones are not kept: no message of a first round comes near it.

@@ -17,10 +17,8 @@ use arca_threshold::{
     ecdsa::{PairSetups, Presignature, PresigningParams, presign},
 };
 use rand_core::RngCore as _;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Notify, time::Instant};
+use tonic::Code;
 
 use crate::{
     core::{Core, Membership},
@@ -45,8 +43,10 @@ const LENT: usize = 1 << 14;
 const PRESIGNING: Duration = Duration::from_secs(30);
 /// How long a round of it may take.
 const ROUND: Duration = Duration::from_secs(15);
-/// Pause after a batch that failed.
-const RETRY: Duration = Duration::from_secs(1);
+/// Shortest and longest pause after a batch that failed; doubled each time.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Batches of one owner that are taken part in at a time.
+const JOINED: usize = 2;
 /// How long to wait for pairwise setups before a batch.
 const GATHER: Duration = Duration::from_secs(5);
 
@@ -76,6 +76,22 @@ pub struct Presignatures {
 struct Inner {
     own: HashMap<PoolName, Pool>,
     lent: HashMap<String, Lent>,
+    /// How many batches of each owner are under way here.
+    joined: HashMap<String, usize>,
+}
+
+/// A batch under way that another party owns.
+struct Joined<'a> {
+    of: &'a Presignatures,
+    owner: String,
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some(joined) = self.of.lock().joined.get_mut(&self.owner) {
+            *joined = joined.saturating_sub(1);
+        }
+    }
 }
 
 /// What this party may coordinate with.
@@ -84,6 +100,8 @@ struct Pool {
     filling: bool,
     used: Instant,
     retry_at: Option<Instant>,
+    /// Batches that failed since the last one that did not.
+    failures: u32,
 }
 
 /// What another party may coordinate with.
@@ -216,7 +234,7 @@ impl Presignatures {
     fn put_own(&self, name: &PoolName, made: Vec<Presignature>) {
         let mut inner = self.lock();
         let pool = inner.pool(name);
-        pool.retry_at = None;
+        (pool.retry_at, pool.failures) = (None, 0);
         pool.ready.extend(made);
         if pool.ready.len() >= self.high {
             pool.filling = false;
@@ -240,10 +258,34 @@ impl Presignatures {
         }
     }
 
-    fn failed(&self, name: &PoolName) {
-        if let Some(pool) = self.lock().own.get_mut(name) {
-            pool.retry_at = Some(Instant::now() + RETRY);
+    /// Puts the next batch off. Whether it is the first that failed.
+    fn failed(&self, name: &PoolName) -> bool {
+        let mut inner = self.lock();
+        let Some(pool) = inner.own.get_mut(name) else {
+            return false;
+        };
+        let pause = RETRY.0.saturating_mul(1 << pool.failures.min(10));
+        pool.retry_at = Some(Instant::now() + pause.min(RETRY.1));
+        pool.failures += 1;
+        pool.failures == 1
+    }
+
+    /// A place among the batches of `owner` that this party takes part in.
+    fn join(&self, owner: &str) -> Result<Joined<'_>, Error> {
+        let mut inner = self.lock();
+        let joined = inner.joined.entry(owner.to_owned()).or_default();
+        if *joined >= JOINED {
+            return Err(Error::reject(
+                Code::ResourceExhausted,
+                "TOO_MANY_PRESIGNING_SESSIONS",
+                format!("at most {JOINED} at a time"),
+            ));
         }
+        *joined += 1;
+        Ok(Joined {
+            of: self,
+            owner: owner.to_owned(),
+        })
     }
 
     /// The pool to fill next: the emptiest of those that want it. Or when to look again.
@@ -280,6 +322,7 @@ impl Inner {
             filling: false,
             used: Instant::now(),
             retry_at: None,
+            failures: 0,
         })
     }
 }
@@ -417,14 +460,15 @@ pub async fn keep_filled(core: Arc<Core>) {
     loop {
         match core.presignatures.next() {
             Ok(name) => {
-                if let Err(ended) = fill(&core, &name).await {
+                if let Err(ended) = fill(&core, &name).await
+                    && core.presignatures.failed(&name)
+                {
                     tracing::info!(
                         key = name.key,
                         signers = name.signers.join(","),
                         error = %ended.error,
-                        "no presignatures; trying again"
+                        "no presignatures; trying again until there are"
                     );
-                    core.presignatures.failed(&name);
                 }
             }
             Err(at) => {
@@ -500,8 +544,6 @@ pub async fn participate(core: Arc<Core>, opening: Opening, task: Presign) {
     let from = opening.from.clone();
     if let Err(ended) = join(&core, opening, task).await {
         tracing::info!(owner = from, error = %ended.error, "no presignatures");
-        // An owner that opens one session after another that fails has to wait for its turn.
-        sleep(RETRY / 10).await;
     }
 }
 
@@ -509,6 +551,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
     let signers = opening.participants();
     let count = usize::try_from(task.count).unwrap_or(usize::MAX);
     let checked = async {
+        let place = core.presignatures.join(&opening.from)?;
         let membership = core.membership()?;
         let session = SessionKey::try_from(opening.frame.session.as_slice())
             .map_err(|_| Error::Bug("a session without an id was routed"))?;
@@ -538,9 +581,9 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
         let setups = setups(core, &membership, record, &signers, GATHER).await?;
         // Only an owner that knows the key to be complete makes presignatures for it.
         let held = crate::keygen::enable(core, &held).await?;
-        Ok((membership, session, held, setups))
+        Ok((place, membership, session, held, setups))
     };
-    let (membership, session, held, setups) = match checked.await {
+    let (_place, membership, session, held, setups) = match checked.await {
         Ok(checked) => checked,
         Err(error) => {
             opening.refuse(&core.network, &error);
