@@ -184,10 +184,11 @@ impl LocalParty {
         }
     }
 
-    /// Whether somebody else has taken its port while its host is not running.
+    /// Whether somebody else has taken one of its ports while its host is not running.
     pub(super) fn port_is_taken(&self) -> bool {
         let running = self.host.as_ref().is_some_and(|host| host.pid().is_some());
-        !running && TcpListener::bind(self.address).is_err()
+        let taken = |address| TcpListener::bind(address).is_err();
+        !running && (taken(self.address) || taken(self.metrics))
     }
 
     fn start(
