@@ -18,7 +18,7 @@ with_cluster() {
         [[ $line == "The cluster serves."* ]] && { serves=1; break; }
     done
     if [[ $serves ]]; then "$@" || serves=; fi
-    kill -INT "$pid" 2> /dev/null || true
+    kill -TERM "$pid" 2> /dev/null || true
     cat <&"$up" > /dev/null
     exec {up}<&-
     [[ $serves ]]

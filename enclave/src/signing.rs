@@ -489,6 +489,14 @@ async fn attempt_until_done(
                 Err(error) => return Err(error),
             },
         };
+        if matches!(admitted.held.share, Share::Ecdsa(_)) {
+            for party in &admitted.held.record.parties {
+                if let Err(quarantined) = core.pairs.check_quarantine(party) {
+                    refused.insert(party.clone());
+                    last = Some(quarantined);
+                }
+            }
+        }
         let Some(signers) = choose(core, &membership, &admitted, &refused, &slow) else {
             let record = &admitted.held.record;
             let willing = record.parties.len().saturating_sub(1 + refused.len());
@@ -537,13 +545,11 @@ fn choose(
 ) -> Option<Vec<String>> {
     let record = &admitted.held.record;
     let links = core.network.links();
-    let is_ecdsa = matches!(admitted.held.share, Share::Ecdsa(_));
     let mut candidates: Vec<&String> = record
         .parties
         .iter()
         .filter(|party| links.contains_key(*party))
         .filter(|party| !refused.contains(*party) && !slow.contains(*party))
-        .filter(|party| !is_ecdsa || !core.pairs.is_quarantined(party))
         .collect();
     let needed = usize::from(record.threshold).checked_sub(1)?;
     if candidates.len() < needed {

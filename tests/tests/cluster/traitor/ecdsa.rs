@@ -1,6 +1,6 @@
 //! A traitor among those who sign ECDSA: it makes checks fail, and plays with presignatures.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arca_attestation::SigningAuthorization;
 use arca_client::{Key, Payload, Scheme};
@@ -333,6 +333,24 @@ async fn a_failed_check_spoils_the_setup_and_three_quarantine_the_culprit() {
             .unwrap();
         assert_eq!(signed.signers, ["ceo", "cloud"]);
     }
+    // When nobody else comes in time, a request says why it was not signed.
+    betrayed
+        .running
+        .cluster
+        .party_mut("cloud")
+        .unwrap()
+        .kill()
+        .await;
+    let payload = Payload::Digest([99; 32]);
+    let failed = client
+        .sign(&key.name, "alone", &payload, Duration::from_secs(3))
+        .await;
+    let failed = failed.unwrap_err().to_string();
+    assert!(
+        failed.contains("cto") && failed.contains("consistency"),
+        "{failed}"
+    );
+
     let log = std::fs::read_to_string(&betrayed.running.cluster.party(CEO).unwrap().logs()[1].1);
     let log = log.unwrap();
     assert!(log.contains("quarantined") && log.contains("cto"), "{log}");

@@ -9,6 +9,7 @@ mod ecdsa;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arca_attestation::{
@@ -16,7 +17,7 @@ use arca_attestation::{
     manifest::{Manifest, SignedManifest},
 };
 use arca_channel::{Attester, AttesterError, Endpoint, Identity, Limits, Peer};
-use arca_client::{Key, Payload, Scheme, clock};
+use arca_client::{Connection, Key, Payload, Scheme, clock};
 use arca_enclave_simulated::nsm::{LocalRoot, Nsm, Request as NsmRequest};
 use arca_proto::v1::{
     CreateSigningRequestRequest, EnrollRequest, EnrollResponse, Frame, GetEvidenceRequest,
@@ -249,6 +250,22 @@ async fn betrayed() -> Betrayed {
             .unwrap();
         by_peer.insert(link.peer.clone(), link);
     }
+    // Both have taken their link to the traitor into use, which is after they made it.
+    for party in ["ceo", "cloud"] {
+        let client = running.client(party).await;
+        let mut next_look = tokio::time::interval(Duration::from_millis(20));
+        let connected = async {
+            loop {
+                next_look.tick().await;
+                let seen = client.parties().await.unwrap().parties;
+                let traitor = seen.iter().find(|seen| seen.name == ME).unwrap();
+                if traitor.connection == Connection::Up {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, connected).await.unwrap();
+    }
     let (ceo, cloud) = (
         by_peer.remove("ceo").unwrap(),
         by_peer.remove("cloud").unwrap(),
@@ -340,13 +357,18 @@ impl Betrayed {
 
     /// The next frame of a session from one of its participants.
     async fn receive_of(&mut self, peer: &str, session: &[u8]) -> Body {
-        loop {
-            // Other sessions go on meanwhile, so that each frame is waited for and not all of them.
-            let frame = self.link(peer).receive_any().await;
-            if frame.session == session {
-                return frame.body.expect("a frame has a body");
+        // Other sessions go on meanwhile, so the time is for this one's frame and not for any.
+        let of_session = async {
+            loop {
+                let frame = self.link(peer).receive_any().await;
+                if frame.session == session {
+                    return frame.body.expect("a frame has a body");
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, of_session)
+            .await
+            .unwrap_or_else(|_| panic!("nothing of the session came from {peer}"))
     }
 
     /// Takes part in a session, honestly for once.
