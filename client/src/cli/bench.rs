@@ -125,9 +125,14 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     for scheme in [Scheme::Bip340, Scheme::Ed25519, Scheme::EcdsaSecp256k1] {
         keys.push(create_key(&client, scheme).await?);
     }
-    // Before anything is measured, so that nothing is made in the background meanwhile.
-    let filling = pools_filled(&cluster, client.party());
-    context.output.wait("making presignatures", filling).await?;
+    // Before anything is measured.
+    for key in keys
+        .iter()
+        .filter(|key| key.scheme == Scheme::EcdsaSecp256k1)
+    {
+        let filling = pools_filled(&cluster, client.party(), &key.name);
+        context.output.wait("making presignatures", filling).await?;
+    }
     let mut bench = measure(context, &arguments, &client, &keys, Some(&cluster)).await?;
     cluster.stop().await;
 
@@ -207,9 +212,13 @@ async fn rows(
     let mut results = Vec::new();
     for operation in operations {
         for &concurrency in &arguments.concurrency {
-            if let (Operation::Sign(_, Ahead::Presignatures), Some(cluster)) = (operation, cluster)
+            let mut operation = operation.clone();
+            if let (Operation::Sign(key, Ahead::Presignatures), Some(cluster)) =
+                (&mut operation, cluster)
             {
-                let filling = pools_filled(cluster, client.party());
+                // Each row has full pools of its own, and nothing is made in the background meanwhile.
+                *key = create_key(client, key.scheme).await?;
+                let filling = pools_filled(cluster, client.party(), &key.name);
                 context.output.wait("making presignatures", filling).await?;
             }
             let plan = Plan {
@@ -218,7 +227,7 @@ async fn rows(
                 measured: Duration::from_secs(arguments.seconds),
             };
             let label = format!("{} at concurrency {concurrency}", operation.name());
-            let work = load::run(client, operation, &plan, &processes);
+            let work = load::run(client, &operation, &plan, &processes);
             results.push(context.output.wait(&label, work).await?);
         }
     }
@@ -237,14 +246,14 @@ async fn create_key(client: &Client, scheme: Scheme) -> Result<Key, Error> {
     client.create_key(&new, Duration::from_secs(30)).await
 }
 
-/// Waits until the party's pools are full, as its host's metrics page tells.
-async fn pools_filled(cluster: &LocalCluster, party: &str) -> anyhow::Result<()> {
+/// Waits until the party's pools for a key are full, as its host's metrics page tells.
+async fn pools_filled(cluster: &LocalCluster, party: &str, key: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
         let page = cluster.party(party)?.metrics().await?;
         let sum = |name: &str| -> f64 {
             page.lines()
-                .filter(|line| line.starts_with(name))
+                .filter(|line| line.starts_with(name) && line.contains(key))
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
                 .sum()
         };
