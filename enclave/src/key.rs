@@ -1,7 +1,7 @@
 //! A key as this party knows it: the record, and this party's share.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -245,6 +245,25 @@ impl KeyRecord {
     pub fn index_of(&self, party: &str) -> Option<Participant> {
         let position = self.parties.iter().position(|name| name == party)?;
         Participant::new(u16::try_from(position + 1).ok()?)
+    }
+
+    /// Share index and name of each of these parties.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] naming one that holds no share.
+    pub fn indices(&self, parties: &[String]) -> Result<BTreeMap<Participant, String>, Error> {
+        parties
+            .iter()
+            .map(|name| {
+                let index = self.index_of(name).ok_or_else(|| {
+                    Error::invalid(
+                        "NOT_A_PARTY_OF_THE_KEY",
+                        format!("{} holds no share", name.escape_default()),
+                    )
+                })?;
+                Ok((index, name.clone()))
+            })
+            .collect()
     }
 
     /// What decoding a payload needs to know.

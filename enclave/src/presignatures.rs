@@ -47,8 +47,9 @@ const ROUND: Duration = Duration::from_secs(15);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Batches of one owner that are taken part in at a time.
 const JOINED: usize = 2;
-/// How long to wait for pairwise setups before a batch.
-const GATHER: Duration = Duration::from_secs(5);
+/// How long to wait for pairwise setups before a batch of another's, and before one of our own, behind which other
+/// pools wait.
+const GATHER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
 
 /// Which presignatures can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -495,11 +496,11 @@ async fn fill(core: &Arc<Core>, name: &PoolName) -> Result<(), Ended> {
         .generator(&*core.platform)
         .map_err(Error::from)?
         .fill_bytes(&mut session);
-    let setups = setups(core, &membership, &held.record, &name.signers, GATHER).await?;
+    let setups = setups(core, &membership, &held.record, &name.signers, GATHER.1).await?;
     let frames = core
         .network
         .open(session, &membership.party, &name.signers)?;
-    let participants = participants(&held.record, &name.signers)?;
+    let participants = held.record.indices(&name.signers)?;
     let mut run = Session::new(
         Arc::clone(&core.network),
         Roster {
@@ -566,7 +567,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
             ));
         }
         let revoked = |signer: &String| membership.manifest.party(signer).is_none();
-        if participants(record, &signers)?.len() != signers.len()
+        if record.indices(&signers)?.len() != signers.len()
             || signers.len() < usize::from(record.threshold)
             || signers.iter().any(revoked)
             || !signers.contains(&membership.party)
@@ -578,7 +579,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
                 "the opening contradicts itself",
             ));
         }
-        let setups = setups(core, &membership, record, &signers, GATHER).await?;
+        let setups = setups(core, &membership, record, &signers, GATHER.0).await?;
         // Only an owner that knows the key to be complete makes presignatures for it.
         let held = crate::keygen::enable(core, &held).await?;
         Ok((place, membership, session, held, setups))
@@ -597,7 +598,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
             id: session,
             me: membership.party.clone(),
             key_epoch: held.record.epoch,
-            participants: participants(&held.record, &signers)?,
+            participants: held.record.indices(&signers)?,
             timeout: opening.timeout().min(MAX_SESSION),
         },
         opening.inbox,
@@ -637,7 +638,7 @@ async fn run_presigning(
     let Share::Ecdsa(package) = &held.share else {
         return Err(Error::invalid("SCHEME", "only ECDSA keys have presignatures").into());
     };
-    let participants = participants(&held.record, signers)?;
+    let participants = held.record.indices(signers)?;
     let params = PresigningParams {
         session: SessionId::new(session),
         binding: binding(core, membership, &held.record, signers)?,
@@ -664,23 +665,4 @@ async fn run_presigning(
 fn names_of(made: &[Presignature]) -> [u8; 32] {
     let ids: Vec<Id> = made.iter().map(|made| *made.id().as_bytes()).collect();
     names::tagged_digest(tags::PRESIGNATURE_NAMES, &[ids.as_flattened()])
-}
-
-/// Share index of each signer.
-fn participants(
-    record: &KeyRecord,
-    signers: &[String],
-) -> Result<BTreeMap<Participant, String>, Error> {
-    signers
-        .iter()
-        .map(|name| {
-            let index = record.index_of(name).ok_or_else(|| {
-                Error::invalid(
-                    "NOT_A_PARTY_OF_THE_KEY",
-                    format!("{} holds no share", name.escape_default()),
-                )
-            })?;
-            Ok((index, name.clone()))
-        })
-        .collect()
 }

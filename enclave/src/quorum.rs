@@ -74,7 +74,7 @@ pub async fn coordinate(
         .generator(&*core.platform)
         .map_err(Error::from)?
         .fill_bytes(&mut session);
-    let participants = indices(admitted, &signers)?;
+    let participants = held.record.indices(&signers)?;
     let frames = core.network.open(session, &membership.party, &signers)?;
     let mut run = Session::new(
         Arc::clone(&core.network),
@@ -178,7 +178,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
                 "the coordinator holds another key of this name",
             ));
         }
-        let participants = indices(&admitted, &signers)?;
+        let participants = held.record.indices(&signers)?;
         let revoked = |signer: &String| membership.manifest.party(signer).is_none();
         if participants.len() != signers.len()
             || signers.iter().any(revoked)
@@ -435,23 +435,4 @@ impl Part<'_> {
             .index_of(self.coordinator)
             .ok_or(Error::Bug("the coordinator is no signer"))
     }
-}
-
-/// Share index of each signer.
-fn indices(
-    admitted: &Admitted,
-    signers: &[String],
-) -> Result<BTreeMap<Participant, String>, Error> {
-    signers
-        .iter()
-        .map(|name| {
-            let index = admitted.held.record.index_of(name).ok_or_else(|| {
-                Error::invalid(
-                    "NOT_A_PARTY_OF_THE_KEY",
-                    format!("{} holds no share", name.escape_default()),
-                )
-            })?;
-            Ok((index, name.clone()))
-        })
-        .collect()
 }
