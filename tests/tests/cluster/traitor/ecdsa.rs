@@ -185,15 +185,25 @@ impl Betrayed {
             .presign(&opening, key, package, setup, count, |_, _| ())
             .await
             .unwrap();
+        self.confirm_held(&opening, &made).await;
+        made
+    }
+
+    /// Says that a batch is held, and hears the same from `ceo`.
+    async fn confirm_held(&mut self, opening: &Frame, made: &[Presignature]) {
         let names: Vec<[u8; 32]> = made.iter().map(|made| *made.id().as_bytes()).collect();
         let names = tagged(&[b"arca/v1/presignature-names", names.as_flattened()]);
         let held = Body::Stored(names.to_vec());
         self.ceo
-            .send(frame(&opening.session, key.epoch, CEO, 1000, held))
+            .send(frame(
+                &opening.session,
+                opening.key_epoch,
+                CEO,
+                1000,
+                held.clone(),
+            ))
             .await;
-        let answer = self.receive_of(CEO, &opening.session).await;
-        assert_eq!(answer, Body::Stored(names.to_vec()));
-        made
+        assert_eq!(self.receive_of(CEO, &opening.session).await, held);
     }
 
     /// Opens a signing session that names presignatures. Session id, and what comes back.
@@ -446,6 +456,11 @@ async fn only_the_owner_of_a_presignature_may_name_it() {
         .presign(&opening, &key, &package, &setup, 16, |_, _| ())
         .await
         .unwrap();
+    betrayed.confirm_held(&opening, &ceos).await;
+    // Another batch, so that those of the first are in `ceo`'s pool for certain.
+    betrayed
+        .opened(|task| matches!(task, Task::Presign(_)))
+        .await;
     let request = betrayed.request(&key, &[], "r", [7; 32]);
     let id = *ceos[0].id().as_bytes();
     let (_, answer) = betrayed.open_online(&key, &package, &request, &[&id]).await;
