@@ -56,6 +56,8 @@ pub struct HeldKey {
 const DERIVED_KEYS: usize = 1024;
 
 /// A key share with what is public about its key, as the protocol of its scheme has it.
+///
+/// A clone is another reference to the one copy of the secret, which is erased with the last of them.
 #[derive(Clone)]
 pub enum Share {
     /// BIP-340 and Ed25519: FROST.

@@ -201,7 +201,7 @@ impl Presignatures {
         taken.collect()
     }
 
-    /// Throws away what rests on a pairwise setup that is spoiled, and a pool that the others do not know.
+    /// Throws away what rests on a pairwise setup that is spoiled.
     pub fn purge(&self) {
         let mut inner = self.lock();
         for pool in inner.own.values_mut() {
