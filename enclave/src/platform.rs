@@ -3,7 +3,10 @@
 //! One implementation each for the simulated platform, AWS Nitro and PKCS#11, in crates of their own that
 //! import this one.
 
+use std::sync::Arc;
+
 use arca_attestation::{TrustAnchors, TrustClass, UnixMillis};
+pub use arca_channel::{HardwareKey, HardwareKeyError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -22,6 +25,8 @@ pub enum HostEndpoint {
     Storage,
     /// The host's dialler: takes a peer's name, then carries bytes to that peer.
     Dial,
+    /// The host's relay to AWS KMS: carries bytes between the enclave and the region's endpoint.
+    Kms,
 }
 
 /// Why the platform could not do what was asked. Never caused by a peer or a caller.
@@ -85,6 +90,17 @@ pub trait Platform: Send + Sync + 'static {
         user_data: &[u8],
         public_key: &[u8],
     ) -> Result<Vec<u8>, PlatformError>;
+
+    /// The party's identity key, where the hardware holds it; `None` where the enclave makes one and seals it.
+    fn identity(&self) -> Option<Arc<dyn HardwareKey>> {
+        None
+    }
+
+    /// Fixes the manifest with this SHA-384 in the hardware's measurements, before the enclave serves under it.
+    /// Called once a boot: a manifest that is accepted later is fixed at the next one.
+    async fn bind_manifest(&self, _digest: &[u8; 48]) -> Result<(), PlatformError> {
+        Ok(())
+    }
 
     /// Names the key-encryption key in use, at most 64 bytes, so that a blob sealed under another one says so.
     fn kek_id(&self) -> String;

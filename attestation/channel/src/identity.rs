@@ -77,6 +77,23 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A P-384 identity key that stays in hardware.
+pub trait HardwareKey: Send + Sync {
+    /// The public key as DER of a `SubjectPublicKeyInfo` (RFC 5280, RFC 5480), uncompressed point.
+    fn spki(&self) -> &[u8];
+
+    /// ECDSA with SHA-384 over `message`, in DER. May take as long as the hardware takes.
+    ///
+    /// # Errors
+    /// [`HardwareKeyError`] when the hardware does not sign.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, HardwareKeyError>;
+}
+
+/// What the hardware said, without any secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HardwareKeyError(pub String);
+
 /// Whether these bytes are a P-256 public key in the one encoding that [`Identity::spki`] uses, so that a
 /// key has one name only.
 pub fn is_canonical_spki(spki: &[u8]) -> bool {

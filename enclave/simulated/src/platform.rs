@@ -213,6 +213,7 @@ impl Platform for SimulatedPlatform {
         let name = match endpoint {
             HostEndpoint::Storage => STORAGE_SOCKET,
             HostEndpoint::Dial => DIAL_SOCKET,
+            HostEndpoint::Kms => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Box::new(
             UnixStream::connect(self.sockets.join(name)).await?,
