@@ -1,6 +1,6 @@
-//! A strict reader of the little CBOR (RFC 8949) that attestation documents use.
+//! A strict reader of the little CBOR (RFC 8949) that attestation documents use, and a writer of it.
 //!
-//! It borrows from the input, allocates nothing, and never recurses deeper than [`MAX_DEPTH`]. Arrays and maps
+//! The reader borrows from the input, allocates nothing, and never recurses deeper than [`MAX_DEPTH`]. Arrays and maps
 //! may have definite or indefinite length, since real documents come in both shapes; strings in chunks are
 //! refused, as is every head that the RFC reserves.
 
@@ -22,6 +22,65 @@ const SIMPLE: u8 = 7;
 
 const NULL: u64 = 22;
 const BREAK: u8 = 0xff;
+
+/// Writes items one after the other, in the one encoding that RFC 8949, 4.2.1 calls deterministic: definite lengths,
+/// shortest heads. The order of a map's keys is the caller's part.
+#[derive(Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn unsigned(&mut self, value: u64) {
+        self.head(UNSIGNED, value);
+    }
+
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.head(BYTES, value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.head(TEXT, value.len() as u64);
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    /// The beginning of an array of this many elements.
+    pub(crate) fn array(&mut self, elements: usize) {
+        self.head(ARRAY, elements as u64);
+    }
+
+    /// The beginning of a map of this many entries.
+    pub(crate) fn map(&mut self, entries: usize) {
+        self.head(MAP, entries as u64);
+    }
+
+    /// The tag of the item that follows.
+    pub(crate) fn tag(&mut self, tag: u64) {
+        self.head(TAG, tag);
+    }
+
+    fn head(&mut self, major: u8, argument: u64) {
+        let major = major << 5;
+        if let Ok(argument) = u8::try_from(argument) {
+            match argument {
+                0..=23 => self.0.push(major | argument),
+                _ => self.0.extend_from_slice(&[major | 24, argument]),
+            }
+        } else if let Ok(argument) = u16::try_from(argument) {
+            self.0.push(major | 25);
+            self.0.extend_from_slice(&argument.to_be_bytes());
+        } else if let Ok(argument) = u32::try_from(argument) {
+            self.0.push(major | 26);
+            self.0.extend_from_slice(&argument.to_be_bytes());
+        } else {
+            self.0.push(major | 27);
+            self.0.extend_from_slice(&argument.to_be_bytes());
+        }
+    }
+}
 
 /// Reads items one after the other.
 #[derive(Clone)]
@@ -252,5 +311,54 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(CborFault::Truncated)?;
         self.rest = rest;
         Ok(taken)
+    }
+}
+
+/// Writes items one after the other: definite lengths and the shortest heads, as deterministic CBOR has them.
+#[derive(Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn unsigned(&mut self, value: u64) {
+        self.head(UNSIGNED, value);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.head(BYTES, bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.head(TEXT, text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// The beginning of an array; as many elements have to follow.
+    pub(crate) fn array(&mut self, elements: usize) {
+        self.head(ARRAY, elements as u64);
+    }
+
+    /// The beginning of a map; as many keys, each with its value, have to follow.
+    pub(crate) fn map(&mut self, entries: usize) {
+        self.head(MAP, entries as u64);
+    }
+
+    fn head(&mut self, major: u8, argument: u64) {
+        let major = major << 5;
+        let argument = argument.to_be_bytes();
+        match argument {
+            [0, 0, 0, 0, 0, 0, 0, low @ 0..=23] => self.0.push(major | low),
+            [0, 0, 0, 0, 0, 0, 0, low] => self.0.extend_from_slice(&[major | 24, low]),
+            [0, 0, 0, 0, 0, 0, a, b] => self.0.extend_from_slice(&[major | 25, a, b]),
+            [0, 0, 0, 0, a, b, c, d] => self.0.extend_from_slice(&[major | 26, a, b, c, d]),
+            _ => {
+                self.0.push(major | 27);
+                self.0.extend_from_slice(&argument);
+            }
+        }
     }
 }

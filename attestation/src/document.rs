@@ -1,38 +1,23 @@
-//! An attestation document as its bytes say it, steps 1 to 3: bounds, encoding, COSE_Sign1, fields.
+//! The payload of an NSM's attestation document as its bytes say it, step 3 of the verifier.
 //!
 //! Source: "Verifying the root of trust" and the CDDL in `docs/attestation_process.md` of the NSM API
-//! repository; RFC 9052 section 4.2 for COSE_Sign1. Nothing here is verified yet.
+//! repository. Nothing here is verified yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::cbor::Reader;
+use crate::cose::{Broken, MAX_DOCUMENT};
 use crate::error::{CborFault, Error};
 
-/// The longest document that is read. Real ones have some 5 KiB.
-const MAX_DOCUMENT: usize = 16 * 1024;
-/// Bounds of the format's CDDL.
-const MAX_CERTIFICATE: usize = 1024;
-const MAX_PUBLIC_KEY: usize = 1024;
-const MAX_USER_DATA: usize = 512;
-const MAX_NONCE: usize = 512;
+/// Bounds of the format's CDDL. Evidence of an HSM has the same.
+pub(crate) const MAX_CERTIFICATE: usize = 1024;
+pub(crate) const MAX_PUBLIC_KEY: usize = 1024;
+pub(crate) const MAX_USER_DATA: usize = 512;
+pub(crate) const MAX_NONCE: usize = 512;
 const MAX_PCR_INDEX: u64 = 31;
 /// The CDDL sets none. Real bundles have four; each one costs a signature verification.
 const MAX_BUNDLE: usize = 16;
-
-const TAG_COSE_SIGN1: u64 = 18;
-const HEADER_ALGORITHM: i64 = 1;
-const ES384: i64 = -35;
-
-/// A parsed document that borrows from its bytes.
-pub(crate) struct Document<'a> {
-    /// The protected header's bytes, as signed.
-    pub(crate) protected: &'a [u8],
-    /// The payload's bytes, as signed.
-    pub(crate) payload: &'a [u8],
-    /// ES384: r and s, 48 bytes each.
-    pub(crate) signature: &'a [u8; 96],
-    pub(crate) fields: Fields<'a>,
-}
 
 /// The payload's fields, within their bounds.
 pub(crate) struct Fields<'a> {
@@ -49,125 +34,19 @@ pub(crate) struct Fields<'a> {
     pub(crate) nonce: Option<&'a [u8]>,
 }
 
-impl<'a> Document<'a> {
-    pub(crate) fn parse(document: &'a [u8]) -> Result<Self, Error> {
-        if document.len() > MAX_DOCUMENT {
-            return Err(Error::DocumentTooLarge {
-                size: document.len(),
-                max: MAX_DOCUMENT,
-            });
-        }
-        let mut reader = Reader::new(document);
-        let envelope = Envelope::read(&mut reader).map_err(|error| match error {
-            Broken::Refused(error) => error,
-            Broken::Cbor(CborFault::Type) => Error::NotCoseSign1,
-            Broken::Cbor(fault) => Error::Cbor {
-                part: "envelope",
-                offset: reader.offset(),
-                fault,
-            },
-        })?;
-        check_protected_header(envelope.protected)?;
-        let signature = envelope
-            .signature
-            .try_into()
-            .map_err(|_| Error::SignatureLength {
-                size: envelope.signature.len(),
-            })?;
-
-        let mut reader = Reader::new(envelope.payload);
-        let fields = Fields::read(&mut reader).map_err(|error| match error {
+impl<'a> Fields<'a> {
+    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        Self::read(&mut reader).map_err(|error| match error {
             Broken::Refused(error) => error,
             Broken::Cbor(fault) => Error::Cbor {
                 part: "payload",
                 offset: reader.offset(),
                 fault,
             },
-        })?;
-        Ok(Self {
-            protected: envelope.protected,
-            payload: envelope.payload,
-            signature,
-            fields,
         })
     }
-}
 
-/// Why reading stopped: the encoding, or what it says.
-enum Broken {
-    Cbor(CborFault),
-    Refused(Error),
-}
-
-impl From<CborFault> for Broken {
-    fn from(fault: CborFault) -> Self {
-        Self::Cbor(fault)
-    }
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-struct Envelope<'a> {
-    protected: &'a [u8],
-    payload: &'a [u8],
-    signature: &'a [u8],
-}
-
-impl<'a> Envelope<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Broken> {
-        reader.skip_tag(TAG_COSE_SIGN1)?;
-        let mut left = reader.array()?;
-        let mut element = |reader: &mut Reader<'a>| match reader.more(&mut left)? {
-            true => Ok(()),
-            false => Err(Broken::Refused(Error::NotCoseSign1)),
-        };
-        element(reader)?;
-        let protected = reader.bytes()?;
-        element(reader)?;
-        let mut unprotected = reader.map()?;
-        if reader.more(&mut unprotected)? {
-            return Err(Error::UnprotectedHeader.into());
-        }
-        element(reader)?;
-        let payload = reader.bytes()?;
-        element(reader)?;
-        let signature = reader.bytes()?;
-        if reader.more(&mut left)? {
-            return Err(Error::NotCoseSign1.into());
-        }
-        reader.end()?;
-        Ok(Self {
-            protected,
-            payload,
-            signature,
-        })
-    }
-}
-
-/// Exactly `{1: -35}`. The algorithm is the verifier's choice; the header must agree with it.
-fn check_protected_header(header: &[u8]) -> Result<(), Error> {
-    let read = || {
-        let mut reader = Reader::new(header);
-        let mut left = reader.map()?;
-        let one = reader.more(&mut left)?
-            && reader.signed()? == HEADER_ALGORITHM
-            && reader.signed()? == ES384
-            && !reader.more(&mut left)?;
-        reader.end()?;
-        Ok::<bool, CborFault>(one)
-    };
-    if read() == Ok(true) {
-        Ok(())
-    } else {
-        Err(Error::ProtectedHeader)
-    }
-}
-
-impl<'a> Fields<'a> {
     /// A key that the format does not have (yet) is read over, strictly: it is signed like the rest, and nothing
     /// that this verifier decides depends on it.
     fn read(reader: &mut Reader<'a>) -> Result<Self, Broken> {
@@ -222,13 +101,6 @@ impl<'a> Fields<'a> {
     }
 
     fn check_bounds(&self) -> Result<(), Error> {
-        let within = |field, size, bounds: std::ops::RangeInclusive<usize>| {
-            if bounds.contains(&size) {
-                Ok(())
-            } else {
-                Err(Error::FieldBounds { field, size })
-            }
-        };
         let length = |field: Option<&[u8]>| field.map_or(0, <[u8]>::len);
         within("module_id", self.module_id.len(), 1..=MAX_DOCUMENT)?;
         within("pcrs", self.pcrs.len(), 1..=32)?;
@@ -245,6 +117,18 @@ impl<'a> Fields<'a> {
         } else {
             Ok(())
         }
+    }
+}
+
+pub(crate) fn within(
+    field: &'static str,
+    size: usize,
+    bounds: RangeInclusive<usize>,
+) -> Result<(), Error> {
+    if bounds.contains(&size) {
+        Ok(())
+    } else {
+        Err(Error::FieldBounds { field, size })
     }
 }
 

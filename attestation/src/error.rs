@@ -78,6 +78,22 @@ pub enum Error {
         size: usize,
     },
 
+    /// Evidence of an HSM has a version that this verifier does not know.
+    #[error("the evidence has version {version} of the format for HSMs; this program knows 1")]
+    EvidenceVersion {
+        /// What it says.
+        version: u64,
+    },
+    /// A text is not printable ASCII.
+    #[error("the payload's field `{field}` is not printable ASCII")]
+    NotPrintable {
+        /// The field's key.
+        field: &'static str,
+    },
+    /// Evidence of an HSM is encoded in another way than the one it has to be.
+    #[error("the evidence is not in the one encoding that evidence of an HSM has")]
+    NotCanonical,
+
     // Steps 4 and 5: the path from the pinned root to the leaf.
     /// The bundle does not begin with the pinned root.
     #[error("the certificate bundle begins with another root than the pinned one ({class})")]
@@ -257,6 +273,9 @@ pub enum CborFault {
     /// A map has two entries with one key.
     #[error("two entries with one key")]
     DuplicateKey,
+    /// Another key than the one that stands there in the format, or one too many.
+    #[error("another key than the one that is due")]
+    Key,
     /// Items are nested too deep.
     #[error("nested too deep")]
     TooDeep,

@@ -17,8 +17,11 @@ mod anchors;
 mod authorization;
 pub mod binder;
 mod cbor;
+mod cose;
 mod document;
 mod error;
+#[allow(dead_code, reason = "its reader is for the verifier, which follows")]
+pub mod hsm;
 mod identity;
 pub mod manifest;
 mod path;

@@ -6,6 +6,8 @@ use sha2::Digest;
 pub(crate) const CHANNEL_BINDER: &str = "arca/v1/channel-binder";
 /// What goes into `user_data` of evidence that answers a question outside the handshake.
 pub(crate) const EVIDENCE_STATEMENT: &str = "arca/v1/evidence-statement";
+/// `external_aad` of an HSM's evidence. That of an NSM is empty, so neither is ever taken for the other.
+pub(crate) const HSM_EVIDENCE: &str = "arca/v1/hsm-evidence";
 /// What administrators sign.
 pub(crate) const MANIFEST_SIGNATURE: &str = "arca/v1/manifest-signature";
 /// What an initiator signs.

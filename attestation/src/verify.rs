@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-use p384::ecdsa::Signature;
-use p384::ecdsa::signature::Verifier as _;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::document::{Document, Fields};
+use crate::cose::Envelope;
+use crate::document::Fields;
 use crate::{Error, Measurements, TrustAnchors, TrustClass, UnixMillis, path};
 
 /// How far, in milliseconds and in either direction, live evidence may be from the verifier's clock.
@@ -106,7 +105,7 @@ pub fn verify_archive(
 /// # Errors
 /// When the document is malformed, as [`verify_live`].
 pub fn inspect(document: &[u8]) -> Result<Inspection, Error> {
-    let fields = Document::parse(document)?.fields;
+    let fields = Fields::parse(Envelope::parse(document)?.payload)?;
     Ok(Inspection {
         claimed_module_id: fields.module_id.to_owned(),
         claimed_timestamp: UnixMillis(fields.timestamp),
@@ -273,6 +272,9 @@ impl fmt::Debug for Facts {
     }
 }
 
+/// `external_aad` of an NSM's documents.
+const NO_EXTERNAL_AAD: &[u8] = b"";
+
 /// Whose clock certificates are judged by.
 enum Clock {
     Verifier(UnixMillis),
@@ -286,12 +288,8 @@ fn verify(
     references: &[Measurements],
     clock: Clock,
 ) -> Result<Facts, Error> {
-    let Document {
-        protected,
-        payload,
-        signature,
-        fields,
-    } = Document::parse(document)?;
+    let envelope = Envelope::parse(document)?;
+    let fields = Fields::parse(envelope.payload)?;
     let timestamp = UnixMillis(fields.timestamp);
     let at = match clock {
         Clock::Verifier(now) => now,
@@ -299,10 +297,7 @@ fn verify(
     };
     let leaf = path::verify(anchors, &fields.cabundle, fields.certificate, at)?;
     check_skew(timestamp, at)?;
-    let signature = Signature::from_slice(signature).map_err(|_| Error::Signature)?;
-    leaf.key
-        .verify(&signed_bytes(protected, payload), &signature)
-        .map_err(|_| Error::Signature)?;
+    envelope.verify(&leaf.key, NO_EXTERNAL_AAD)?;
     let measurements = check_measurements(&fields, references)?;
 
     Ok(Facts {
@@ -330,34 +325,6 @@ fn check_skew(timestamp: UnixMillis, now: UnixMillis) -> Result<(), Error> {
     } else {
         Ok(())
     }
-}
-
-/// `Sig_structure` of RFC 9052, section 4.4: `["Signature1", protected, h'', payload]`, over the bytes as they came.
-fn signed_bytes(protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(protected.len() + payload.len() + 24);
-    bytes.push(0x84);
-    bytes.extend_from_slice(b"\x6aSignature1");
-    push_byte_string(&mut bytes, protected);
-    push_byte_string(&mut bytes, b"");
-    push_byte_string(&mut bytes, payload);
-    bytes
-}
-
-/// In the shortest encoding, which deterministic CBOR demands of the signer too.
-fn push_byte_string(bytes: &mut Vec<u8>, string: &[u8]) {
-    match (u8::try_from(string.len()), u16::try_from(string.len())) {
-        (Ok(length @ 0..=23), _) => bytes.push(0x40 | length),
-        (Ok(length), _) => bytes.extend_from_slice(&[0x58, length]),
-        (_, Ok(length)) => {
-            bytes.push(0x59);
-            bytes.extend_from_slice(&length.to_be_bytes());
-        }
-        _ => {
-            bytes.push(0x5b);
-            bytes.extend_from_slice(&(string.len() as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(string);
 }
 
 /// Steps 8 and 9.
