@@ -23,65 +23,6 @@ const SIMPLE: u8 = 7;
 const NULL: u64 = 22;
 const BREAK: u8 = 0xff;
 
-/// Writes items one after the other, in the one encoding that RFC 8949, 4.2.1 calls deterministic: definite lengths,
-/// shortest heads. The order of a map's keys is the caller's part.
-#[derive(Default)]
-pub(crate) struct Writer(Vec<u8>);
-
-impl Writer {
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
-    pub(crate) fn unsigned(&mut self, value: u64) {
-        self.head(UNSIGNED, value);
-    }
-
-    pub(crate) fn bytes(&mut self, value: &[u8]) {
-        self.head(BYTES, value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    pub(crate) fn text(&mut self, value: &str) {
-        self.head(TEXT, value.len() as u64);
-        self.0.extend_from_slice(value.as_bytes());
-    }
-
-    /// The beginning of an array of this many elements.
-    pub(crate) fn array(&mut self, elements: usize) {
-        self.head(ARRAY, elements as u64);
-    }
-
-    /// The beginning of a map of this many entries.
-    pub(crate) fn map(&mut self, entries: usize) {
-        self.head(MAP, entries as u64);
-    }
-
-    /// The tag of the item that follows.
-    pub(crate) fn tag(&mut self, tag: u64) {
-        self.head(TAG, tag);
-    }
-
-    fn head(&mut self, major: u8, argument: u64) {
-        let major = major << 5;
-        if let Ok(argument) = u8::try_from(argument) {
-            match argument {
-                0..=23 => self.0.push(major | argument),
-                _ => self.0.extend_from_slice(&[major | 24, argument]),
-            }
-        } else if let Ok(argument) = u16::try_from(argument) {
-            self.0.push(major | 25);
-            self.0.extend_from_slice(&argument.to_be_bytes());
-        } else if let Ok(argument) = u32::try_from(argument) {
-            self.0.push(major | 26);
-            self.0.extend_from_slice(&argument.to_be_bytes());
-        } else {
-            self.0.push(major | 27);
-            self.0.extend_from_slice(&argument.to_be_bytes());
-        }
-    }
-}
-
 /// Reads items one after the other.
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {
