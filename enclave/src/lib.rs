@@ -20,6 +20,7 @@ mod admission;
 mod core;
 mod error;
 mod grpc;
+mod index;
 mod key;
 mod keygen;
 mod lane;

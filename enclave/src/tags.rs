@@ -26,3 +26,11 @@ pub const SIGNING_ENTROPY: &str = "arca/v1/signing-entropy";
 pub const SIGNING_CONTEXT: &str = "arca/v1/signing-context";
 /// SHA-256: the names of a batch of presignatures, which each signer confirms to hold.
 pub const PRESIGNATURE_NAMES: &str = "arca/v1/presignature-names";
+/// SHA-256: where an object stands in the index.
+pub const INDEX_PATH: &str = "arca/v1/index-path";
+/// SHA-256: a page or branch of the index.
+pub const INDEX_NODE: &str = "arca/v1/index-node";
+/// SHA-256: the head of a party's state, from the one before it.
+pub const STATE_HEAD: &str = "arca/v1/state-head";
+/// SHA-256: what an entry of the state's history says.
+pub const STATE_ENTRY: &str = "arca/v1/state-entry";
