@@ -209,6 +209,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A loss acceptance is not JSON of the expected shape, or says something that is not allowed.
+    #[error("the loss acceptance's {field}: {problem}")]
+    LossAcceptance {
+        /// Which part of it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The manifest carries more signatures than are read.
     #[error("the manifest carries {count} signatures; at most {max} are read")]
     TooManySignatures {

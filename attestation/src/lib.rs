@@ -7,6 +7,7 @@
 //!   [`Evidence`]; [`verify_archive`] appraises stored evidence at its own time and returns
 //!   [`ArchivedEvidence`]. Neither result can be made in any other way, or used for the other.
 //! - [`manifest`] holds the document that administrators sign: who the parties are and what code they may run.
+//! - [`loss`] holds what administrators sign when a party's newest state is gone.
 //! - [`binder`] says what evidence is bound to: one channel, or one answer.
 //!
 //! Terms are those of RFC 9334.
@@ -23,6 +24,7 @@ mod error;
 #[allow(dead_code, reason = "its reader is for the verifier, which follows")]
 pub mod hsm;
 mod identity;
+pub mod loss;
 pub mod manifest;
 mod path;
 mod tags;

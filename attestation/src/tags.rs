@@ -10,6 +10,10 @@ pub(crate) const EVIDENCE_STATEMENT: &str = "arca/v1/evidence-statement";
 pub(crate) const HSM_EVIDENCE: &str = "arca/v1/hsm-evidence";
 /// What administrators sign.
 pub(crate) const MANIFEST_SIGNATURE: &str = "arca/v1/manifest-signature";
+/// What administrators sign to let a party go on from an older state.
+pub(crate) const LOSS_ACCEPTANCE: &str = "arca/v1/loss-acceptance";
+/// The head of a state that goes on from there.
+pub(crate) const RESUMED_HEAD: &str = "arca/v1/resumed-head";
 /// What an initiator signs.
 pub(crate) const SIGNING_AUTHORIZATION: &str = "arca/v1/signing-authorization";
 

@@ -35,13 +35,16 @@ fn caller_of(path: &str) -> Option<Caller> {
         return match method {
             "PeerService/Exchange" => Some(Caller::Party),
             "PartyService/Enroll" => Some(Caller::Enroller),
-            "KeyService/CreateKey" => Some(Caller::With(Role::Operator)),
+            "KeyService/CreateKey" | "PartyService/AcceptLoss" => {
+                Some(Caller::With(Role::Operator))
+            }
             "SigningService/CreateSigningRequest" => Some(Caller::With(Role::Initiator)),
             "KeyService/GetKey"
             | "KeyService/ListKeys"
             | "OperationService/GetOperation"
             | "OperationService/WaitOperation"
             | "PartyService/GetEvidence"
+            | "PartyService/GetState"
             | "PartyService/ListParties"
             | "PartyService/Ping"
             | "SigningService/GetSigningRequest"

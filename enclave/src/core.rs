@@ -9,6 +9,7 @@ use std::{
 use arca_attestation::{
     Expected,
     binder::Statement,
+    loss::SignedLossAcceptance,
     manifest::{Manifest, SignedManifest},
     verify_live,
 };
@@ -17,7 +18,7 @@ use arca_proto::v1 as wire;
 use prost::Message as _;
 use rand_core::RngCore as _;
 use sha2::{Digest, Sha384};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::Code;
 use zeroize::Zeroizing;
 
@@ -26,6 +27,7 @@ use crate::{
     error::Error,
     key::HeldKey,
     lane::Background,
+    lease::{Anchor, Lease, Standing},
     network::Network,
     operations::Operations,
     pairs::Pairs,
@@ -34,7 +36,7 @@ use crate::{
     random::Randomness,
     report::Counters,
     signing::Requests,
-    state::{Owner, SealedState},
+    state::{Footing, Owner, SealedState},
 };
 
 /// Name of the object that holds identity and manifest.
@@ -63,6 +65,8 @@ pub struct Core {
     pub randomness: Arc<Randomness>,
     /// Sealed objects.
     pub state: SealedState,
+    /// Whether this instance may act, and what is remembered of the peers.
+    pub lease: Arc<Lease>,
     /// This enclave's side of attested channels.
     pub endpoint: Arc<Endpoint>,
     /// Drawn at this start.
@@ -81,6 +85,8 @@ pub struct Core {
     pub operations: Operations,
     /// Signing requests that are being worked on.
     pub requests: Requests,
+    /// Told when a peer grants.
+    pub leasing: Notify,
     membership: watch::Sender<Option<Arc<Membership>>>,
     enrolling: tokio::sync::Mutex<()>,
     hedge: Zeroizing<[u8; 32]>,
@@ -98,15 +104,25 @@ impl Core {
         settings: &Settings,
     ) -> Result<Arc<Self>, Error> {
         let randomness = Arc::new(Randomness::new(&*platform)?);
-        let state = SealedState::new(Arc::clone(&platform), Arc::clone(&randomness));
-        let stored = state.read(&Owner::default(), PARTY_OBJECT).await?;
+        let lease = Arc::new(Lease::default());
+        let state = SealedState::new(
+            Arc::clone(&platform),
+            Arc::clone(&randomness),
+            Arc::clone(&lease),
+        );
+        let stored = state.read_outside(&Owner::default(), PARTY_OBJECT).await?;
+        let hardware = platform.identity().map(Identity::hardware).transpose()?;
         let (identity, hedge, manifest) = match stored {
-            Some(content) => restore(&content)?,
+            Some(content) => restore(&content, hardware)?,
             None => {
                 let mut rng = randomness.generator(&*platform)?;
                 let mut hedge = Zeroizing::new([0; 32]);
                 rng.fill_bytes(&mut hedge[..]);
-                (Identity::generate(&mut rng)?, hedge, None)
+                let identity = match hardware {
+                    Some(identity) => identity,
+                    None => Identity::generate(&mut rng)?,
+                };
+                (identity, hedge, None)
             }
         };
         randomness.hedge(&hedge);
@@ -121,17 +137,19 @@ impl Core {
             Limits::default(),
         )?);
         let core = Arc::new(Self {
+            network: Arc::new(Network::new(state.anchor())),
             state,
+            lease,
             randomness,
             endpoint,
             boot_id,
-            network: Arc::default(),
             pairs: Arc::default(),
             presignatures: Presignatures::new(settings.presignatures),
             background: Background::start()?,
             counters: Counters::default(),
             operations: Operations::default(),
             requests: Requests::default(),
+            leasing: Notify::new(),
             membership: watch::Sender::new(None),
             enrolling: tokio::sync::Mutex::new(()),
             hedge,
@@ -141,7 +159,7 @@ impl Core {
         if let Some(manifest) = manifest {
             let manifest = Arc::new(manifest);
             core.endpoint.set_manifest(Arc::clone(&manifest))?;
-            core.take_membership(&manifest)?;
+            core.join_cluster(&manifest).await?;
         }
         Ok(core)
     }
@@ -224,10 +242,13 @@ impl Core {
         let epoch = manifest.epoch();
         let content = self.to_sealed(&signed);
         self.state
-            .write(&Owner::default(), PARTY_OBJECT, 0, &content)
+            .write_outside(&Owner::default(), PARTY_OBJECT, &content)
             .await?;
         let manifest = Arc::new(manifest);
-        self.take_membership(&manifest)?;
+        match current {
+            None => self.join_cluster(&manifest).await?,
+            Some(_) => self.take_membership(&manifest)?,
+        }
         // The caller's own channel ends with the others; the answer leaves first.
         let core = Arc::clone(self);
         tokio::spawn(async move {
@@ -237,6 +258,69 @@ impl Core {
             }
         });
         Ok((name, epoch))
+    }
+
+    /// Goes on from the state that this party has, although its peers saw a later one: the administrators say so.
+    ///
+    /// Afterwards the state has a higher sequence than any that was lost, and the peers are asked anew.
+    ///
+    /// # Errors
+    /// [`Error::Reject`] when it is not signed for exactly this state, or this instance needs none;
+    /// [`Error::Fault`] when it could not be stored.
+    pub async fn accept_loss(&self, signed: &SignedLossAcceptance) -> Result<Anchor, Error> {
+        let _one_at_a_time = self.enrolling.lock().await;
+        let refuse =
+            |reason, message: String| Error::reject(Code::FailedPrecondition, reason, message);
+        let membership = self.membership()?;
+        let accepted = signed
+            .verify(&membership.manifest)
+            .map_err(|error| refuse("LOSS_ACCEPTANCE_REFUSED", error.to_string()))?;
+        let draft = accepted.draft();
+        let found = *self.state.anchor().borrow();
+        if draft.party != membership.party {
+            let message = format!(
+                "party: it is for {}, this is {}",
+                draft.party, membership.party
+            );
+            return Err(refuse("LOSS_ACCEPTANCE_REFUSED", message));
+        }
+        if self.lease.standing() == Standing::Held {
+            let message = format!("{} serves: nothing of its state is lost", membership.party);
+            return Err(refuse("NOTHING_LOST", message));
+        }
+        if (draft.found_sequence, draft.found_head) != (found.sequence, found.head) {
+            let message = format!(
+                "found_sequence: it accepts sequence {}, and the state here has sequence {} or another history; make                  a new draft",
+                draft.found_sequence, found.sequence
+            );
+            return Err(refuse("LOSS_ACCEPTANCE_REFUSED", message));
+        }
+        if draft
+            .boot_id
+            .is_some_and(|boot_id| boot_id.0 != self.boot_id)
+        {
+            let message = "boot_id: it waives peers for another boot; make a new draft".to_owned();
+            return Err(refuse("LOSS_ACCEPTANCE_REFUSED", message));
+        }
+        let to = Anchor {
+            sequence: accepted.resumed_sequence(),
+            head: accepted.resumed_head(),
+        };
+        self.state
+            .jump(&membership.owner, to, &accepted.digest())
+            .await?;
+        tracing::warn!(
+            found = draft.found_sequence,
+            lost = draft.lost_sequence,
+            reason = draft.reason,
+            "the administrators accepted a loss of state"
+        );
+        self.lease.accept(to, &draft.waived_peers);
+        for peer in self.network.links().into_keys() {
+            self.network.drop_link(&peer);
+        }
+        self.leasing.notify_one();
+        Ok(to)
     }
 
     /// Fresh evidence of this enclave over a caller's nonce.
@@ -298,11 +382,12 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::Fault`] when it could not be stored; it is then not used either.
-    pub async fn store_key(&self, held: Arc<HeldKey>) -> Result<(), Error> {
+    pub async fn store_key(&self, held: Arc<HeldKey>) -> Result<Footing, Error> {
         let membership = self.membership()?;
         let id = crate::names::key_id(&held.record.name)?;
         let content = held.to_sealed()?;
-        self.state
+        let stored = self
+            .state
             .write(
                 &membership.owner,
                 &key_object(id),
@@ -311,34 +396,50 @@ impl Core {
             )
             .await?;
         self.remember_key(held);
-        Ok(())
+        Ok(stored)
     }
 
-    /// The plaintext of the object "party": identity key (P-256 scalar, 32 bytes, big-endian), hedge (32 bytes),
-    /// encoded `SignedManifest`. In one buffer that never grows, so that no copy stays behind.
+    /// The plaintext of the object "party": identity key (P-256 scalar, 32 bytes, big-endian; zeros where the hardware
+    /// holds it), hedge (32 bytes), encoded `SignedManifest`. In one buffer that never grows, so that no copy stays
+    /// behind.
     fn to_sealed(&self, signed: &SignedManifest) -> Zeroizing<Vec<u8>> {
         let manifest = manifest_to_wire(signed).encode_to_vec();
         let mut content = Zeroizing::new(Vec::with_capacity(64 + manifest.len()));
-        content.extend_from_slice(&self.endpoint.identity().to_scalar()[..]);
+        let scalar = self.endpoint.identity().to_scalar();
+        content.extend_from_slice(&scalar.unwrap_or_default()[..]);
         content.extend_from_slice(&self.hedge[..]);
         content.extend_from_slice(&manifest);
         content
     }
 
-    /// Decides by this manifest from now on.
-    fn take_membership(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
+    /// Decides by the first manifest of this boot, with the state that the host has.
+    async fn join_cluster(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
+        self.platform.bind_manifest(&manifest.digest()).await?;
+        let owner = self.owner(manifest)?;
+        self.state.open(&owner).await?;
+        self.take_membership(manifest)
+    }
+
+    fn owner(&self, manifest: &Manifest) -> Result<Owner, Error> {
         let party = manifest
             .party_by_identity(self.endpoint.identity().spki())
             .ok_or(Error::Bug(
                 "a manifest was accepted that does not name this party",
-            ))?
-            .name
-            .clone();
-        let owner = Owner {
+            ))?;
+        Ok(Owner {
             cluster: manifest.cluster().to_owned(),
-            party: party.clone(),
+            party: party.name.clone(),
             manifest_digest: Some(manifest.digest()),
-        };
+        })
+    }
+
+    /// Decides by this manifest from now on.
+    fn take_membership(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
+        let owner = self.owner(manifest)?;
+        let party = owner.party.clone();
+        let others = manifest.parties().iter().map(|party| party.name.clone());
+        let others = others.filter(|name| *name != party).collect();
+        self.lease.set_peers(&party, others);
         tracing::info!(
             cluster = manifest.cluster(),
             party,
@@ -409,8 +510,8 @@ pub fn key_object(id: &str) -> String {
 
 type Restored = (Identity, Zeroizing<[u8; 32]>, Option<Manifest>);
 
-/// Reads what [`Core::to_sealed`] wrote.
-fn restore(content: &[u8]) -> Result<Restored, Error> {
+/// Reads what [`Core::to_sealed`] wrote. The hardware's identity, where there is one, is the party's.
+fn restore(content: &[u8], hardware: Option<Identity>) -> Result<Restored, Error> {
     let fault = |what: &str| Error::Fault {
         reason: "SEALED_BLOB_MALFORMED",
         message: format!("{PARTY_OBJECT}: {what}"),
@@ -421,7 +522,11 @@ fn restore(content: &[u8]) -> Result<Restored, Error> {
     let (hedge, signed) = rest
         .split_first_chunk::<32>()
         .ok_or_else(|| fault("no hedge"))?;
-    let identity = Identity::from_scalar(&Zeroizing::new(*identity))?;
+    let scalar = Zeroizing::new(*identity);
+    let identity = match hardware {
+        Some(identity) => identity,
+        None => Identity::from_scalar(&scalar)?,
+    };
     let signed = wire::SignedManifest::decode(signed).map_err(|_| fault("no manifest"))?;
     let manifest = manifest_from_wire(signed)?
         .verify_stored()
@@ -434,10 +539,21 @@ fn restore(content: &[u8]) -> Result<Restored, Error> {
 /// # Errors
 /// [`Error::Reject`] when a key or signature has the wrong length.
 pub fn manifest_from_wire(signed: wire::SignedManifest) -> Result<SignedManifest, Error> {
-    let invalid =
-        |field| Error::invalid("INVALID_ARGUMENT", format!("manifest.signatures.{field}"));
-    let signatures = signed
-        .signatures
+    Ok(SignedManifest {
+        bytes: signed.manifest,
+        signatures: signatures_from_wire(signed.signatures)?,
+    })
+}
+
+/// Administrators' keys and signatures off the wire.
+///
+/// # Errors
+/// [`Error::Reject`] when one has the wrong length.
+pub fn signatures_from_wire(
+    signatures: Vec<wire::ManifestSignature>,
+) -> Result<Vec<([u8; 32], [u8; 64])>, Error> {
+    let invalid = |field| Error::invalid("INVALID_ARGUMENT", format!("signatures.{field}"));
+    signatures
         .into_iter()
         .map(|signature| {
             Ok((
@@ -451,11 +567,7 @@ pub fn manifest_from_wire(signed: wire::SignedManifest) -> Result<SignedManifest
                     .map_err(|_| invalid("signature: 64 bytes"))?,
             ))
         })
-        .collect::<Result<_, Error>>()?;
-    Ok(SignedManifest {
-        bytes: signed.manifest,
-        signatures,
-    })
+        .collect()
 }
 
 fn manifest_to_wire(signed: &SignedManifest) -> wire::SignedManifest {

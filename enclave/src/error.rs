@@ -11,7 +11,7 @@ use crate::{platform::PlatformError, sealing::SealError};
 pub const ERROR_DOMAIN: &str = "arca";
 
 /// An error of the service. No variant carries a secret or a peer's payload.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A peer misbehaved; the session ended without a result.

@@ -193,7 +193,8 @@ impl Index {
         let changes: BTreeMap<Path, Version> = versions.iter().copied().collect();
         let changes: Vec<_> = changes.into_iter().collect();
         if !changes.is_empty() {
-            update.root = Some(self.change(&mut update.changed, Place(vec![]), self.root, &changes)?);
+            update.root =
+                Some(self.change(&mut update.changed, Place(vec![]), self.root, &changes)?);
         }
         Ok(update)
     }

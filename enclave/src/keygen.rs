@@ -358,6 +358,7 @@ async fn run_dkg(
     let me = record
         .index_of(&membership.party)
         .ok_or(Error::Bug("not a party of this key"))?;
+    let stored = core.state.footing()?;
     let mut rng = core
         .randomness
         .generator(&*core.platform)
@@ -366,35 +367,40 @@ async fn run_dkg(
         Scheme::Bip340 => {
             let params = frost(arca_threshold::Scheme::Bip340, &record, session, me);
             Share::Frost(Arc::new(
-                run.run(dkg(params, &mut rng), rng, Lane::Here).await?,
+                run.run(dkg(params, &mut rng), rng, Lane::Here, stored)
+                    .await?,
             ))
         }
         Scheme::Ed25519 => {
             let params = frost(arca_threshold::Scheme::Ed25519, &record, session, me);
             Share::Frost(Arc::new(
-                run.run(dkg(params, &mut rng), rng, Lane::Here).await?,
+                run.run(dkg(params, &mut rng), rng, Lane::Here, stored)
+                    .await?,
             ))
         }
         Scheme::EcdsaSecp256k1 => {
             let params = dkls(CurveId::Secp256k1, &record, session, me);
             let start = ecdsa::dkg(params, &mut rng);
-            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here).await?))
+            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here, stored).await?))
         }
         Scheme::EcdsaP256 => {
             let params = dkls(CurveId::P256, &record, session, me);
             let start = ecdsa::dkg(params, &mut rng);
-            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here).await?))
+            Share::Ecdsa(Arc::new(run.run(start, rng, Lane::Here, stored).await?))
         }
     };
     let digest = share.public_key_package_digest();
     let mut record = record;
     record.public_key = Some(share.public_key());
     let held = Arc::new(HeldKey::new(record, share));
-    if let Err(error) = core.store_key(Arc::clone(&held)).await {
-        run.abort(&error);
-        return Err(error.into());
-    }
-    run.confirm_stored(digest).await?;
+    let stored = match core.store_key(Arc::clone(&held)).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            run.abort(&error);
+            return Err(error.into());
+        }
+    };
+    run.confirm_stored(digest, stored).await?;
     Ok(enable(core, &held).await?)
 }
 

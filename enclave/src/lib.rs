@@ -11,12 +11,14 @@
 //! - `pairs`, `presignatures`: what ECDSA signatures need ahead, made in the background.
 //! - `network`, `session`, `lane`: frames between enclaves, one run of a protocol, and where it is computed.
 //! - `report`: numbers for the host to show.
-//! - [`sealing`], `state`, `storage`, `random`: what is kept on the host, and where randomness comes from.
+//! - [`sealing`], `index`, `anchor`, `state`, `storage`: what is kept on the host. `lease`: that it is the newest, and
+//!   this the only live instance. `random`: where randomness comes from.
 
 #![forbid(unsafe_code)]
 
 mod access;
 mod admission;
+mod anchor;
 mod core;
 mod error;
 mod grpc;
@@ -24,6 +26,7 @@ mod index;
 mod key;
 mod keygen;
 mod lane;
+mod lease;
 mod names;
 mod network;
 mod operations;

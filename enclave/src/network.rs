@@ -14,7 +14,7 @@ use arca_proto::v1::{AbortSession, Frame, OpenSession, frame::Body};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::Error;
+use crate::{error::Error, lease::Anchor};
 
 /// Frames waiting to be written to one peer.
 pub const LINK_QUEUE: usize = 1024;
@@ -85,6 +85,7 @@ impl Opening {
     /// Tells the opener why this party does not take part.
     pub fn refuse(&self, network: &Network, error: &Error) {
         let refusal = Frame {
+            state: None,
             session: self.frame.session.clone(),
             key_epoch: self.frame.key_epoch,
             from: self.frame.to.clone(),
@@ -111,6 +112,8 @@ impl Opening {
 /// All links and sessions of this enclave.
 pub struct Network {
     inner: Mutex<Inner>,
+    /// How far this party's state has come.
+    anchor: watch::Receiver<Anchor>,
     /// Counts link changes, for those who wait for a peer.
     changes: watch::Sender<u64>,
 }
@@ -131,6 +134,8 @@ struct Link {
     generation: u64,
     outgoing: mpsc::Sender<Frame>,
     info: LinkInfo,
+    /// The last sequence of this party's state that the peer was told.
+    told: u64,
 }
 
 struct Entry {
@@ -159,16 +164,16 @@ impl Drop for Registration {
     }
 }
 
-impl Default for Network {
-    fn default() -> Self {
+impl Network {
+    /// Without links. Every frame says how far the state of `anchor` has come, where that is news to the peer.
+    pub fn new(anchor: watch::Receiver<Anchor>) -> Self {
         Self {
             inner: Mutex::default(),
+            anchor,
             changes: watch::Sender::new(0),
         }
     }
-}
 
-impl Network {
     /// Takes a verified link into use; one that the same peer had before is closed.
     ///
     /// Returns the generation to [`detach`](Self::detach) it with.
@@ -181,6 +186,7 @@ impl Network {
                 generation,
                 outgoing,
                 info,
+                told: 0,
             };
             if inner.links.insert(peer.to_owned(), link).is_some() {
                 inner.end_sessions_of(peer);
@@ -207,6 +213,44 @@ impl Network {
         };
         if removed {
             self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether frames of this link still count.
+    pub fn is_current(&self, peer: &str, generation: u64) -> bool {
+        let inner = self.lock();
+        let link = inner.links.get(peer);
+        link.is_some_and(|link| link.generation == generation)
+    }
+
+    /// Forgets a peer's link, whichever it is, and ends the sessions that needed it.
+    pub fn drop_link(&self, peer: &str) {
+        let generation = {
+            let inner = self.lock();
+            inner.links.get(peer).map(|link| link.generation)
+        };
+        if let Some(generation) = generation {
+            self.detach(peer, generation);
+        }
+    }
+
+    /// Tells every peer how far this party's state has come that was not told with another frame.
+    pub fn tell_anchor(&self, me: &str) {
+        let sequence = self.anchor.borrow().sequence;
+        let behind: Vec<String> = {
+            let inner = self.lock();
+            let links = inner.links.iter();
+            let behind = links.filter(|(_, link)| link.told < sequence);
+            behind.map(|(peer, _)| peer.clone()).collect()
+        };
+        for peer in behind {
+            let frame = Frame {
+                from: me.to_owned(),
+                to: peer,
+                ..Frame::default()
+            };
+            // A peer that does not read its link is told when it connects again.
+            let _ = self.send(frame);
         }
     }
 
@@ -274,12 +318,17 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the peer is not connected or does not read.
-    pub fn send(&self, frame: Frame) -> Result<(), Error> {
-        let inner = self.lock();
+    pub fn send(&self, mut frame: Frame) -> Result<(), Error> {
+        let mut inner = self.lock();
         let to = frame.to.clone();
-        let Some(link) = inner.links.get(&to) else {
+        let Some(link) = inner.links.get_mut(&to) else {
             return Err(not_connected(&to));
         };
+        let anchor = *self.anchor.borrow();
+        if anchor.sequence > link.told {
+            frame.state = Some(anchor.into());
+            link.told = anchor.sequence;
+        }
         link.outgoing
             .try_send(frame)
             .map_err(|_| Error::Unavailable {
@@ -374,6 +423,8 @@ impl Network {
                     inbox,
                 })
             }
+            // Said once, before a link is in use.
+            Some(Body::Claim(_) | Body::Grant(_) | Body::Denial(_)) => None,
             Some(Body::Round(_) | Body::Abort(_) | Body::Stored(_)) => {
                 let session = SessionKey::try_from(frame.session.as_slice()).ok()?;
                 self.lock().deliver(session, peer, frame);

@@ -539,7 +539,10 @@ async fn run_setup(
     let (start, rng) = Lane::Apart
         .run(move || (pair_setup(params, &mut rng), rng))
         .await?;
-    match run.run(start, rng, Lane::Apart).await {
+    match run
+        .run(start, rng, Lane::Apart, core.state.footing()?)
+        .await
+    {
         Ok(setup) => {
             tracing::info!(peer = attempt.peer, "made a pairwise setup for ECDSA");
             attempt.finish(setup);

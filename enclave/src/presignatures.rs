@@ -535,7 +535,8 @@ async fn fill(core: &Arc<Core>, name: &PoolName) -> Result<(), Ended> {
     )
     .await?;
     // Not before the others have theirs at hand.
-    run.confirm_stored(names_of(&made)).await?;
+    run.confirm_stored(names_of(&made), core.state.footing()?)
+        .await?;
     core.presignatures.put_own(name, made);
     Ok(())
 }
@@ -617,7 +618,7 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Presign) -> Result<(), E
     .await?;
     let names = names_of(&made);
     core.presignatures.put_lent(&owner, made);
-    run.confirm_stored(names).await
+    run.confirm_stored(names, core.state.footing()?).await
 }
 
 /// The protocol itself, the same at every signer, behind everything else that the enclave does.
@@ -654,7 +655,7 @@ async fn run_presigning(
     let (start, rng) = lane
         .run(move || (presign(package, &with, params, &mut rng), rng))
         .await?;
-    let outcome = run.run(start, rng, lane).await;
+    let outcome = run.run(start, rng, lane, core.state.footing()?).await;
     if let Err(ended) = &outcome {
         clean_up(core, &participants, &setups, ended);
     }

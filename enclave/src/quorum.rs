@@ -25,6 +25,7 @@ use crate::{
     presignatures,
     report::How,
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
+    state::{Entry, Footing},
     tags,
 };
 
@@ -247,15 +248,26 @@ impl Part<'_> {
         core: &Arc<Core>,
         membership: &Membership,
         ahead: Vec<Presignature>,
-        run: Session,
+        mut run: Session,
     ) -> Result<Option<Vec<Signature>>, Ended> {
+        let intent = Entry::SigningIntent {
+            session: &self.session,
+            digest: &self.admitted.digest,
+        };
+        let stored = match core.state.record(&membership.owner, intent).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                run.abort(&error);
+                return Err(error.into());
+            }
+        };
         match &self.admitted.held.share {
-            Share::Frost(package) => self.frost(core, package, run).await,
+            Share::Frost(package) => self.frost(core, package, run, stored).await,
             Share::Ecdsa(package) if ahead.is_empty() => {
-                self.dkls(core, membership, package, run).await
+                self.dkls(core, membership, package, run, stored).await
             }
             Share::Ecdsa(package) => {
-                self.dkls_online(core, membership, package, ahead, run)
+                self.dkls_online(core, membership, package, ahead, run, stored)
                     .await
             }
         }
@@ -266,6 +278,7 @@ impl Part<'_> {
         core: &Core,
         package: &Arc<KeyPackage>,
         mut run: Session,
+        stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let signables = self.admitted.intent.signables();
         let messages = signables.iter().map(|signable| {
@@ -293,7 +306,7 @@ impl Part<'_> {
             .generator(&*core.platform)
             .map_err(Error::from)?;
         let start = sign(Arc::clone(package), params, &mut rng);
-        match run.run(start, rng, Lane::Here).await? {
+        match run.run(start, rng, Lane::Here, stored).await? {
             arca_threshold::Signed::Released => Ok(None),
             arca_threshold::Signed::Signatures(signatures) => Ok(Some(
                 signatures
@@ -317,6 +330,7 @@ impl Part<'_> {
         package: &Arc<ecdsa::KeyPackage>,
         ahead: Vec<Presignature>,
         mut run: Session,
+        stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;
         let start = presignatures::binding(core, membership, record, self.signers)
@@ -334,7 +348,7 @@ impl Part<'_> {
             .map_err(Error::from)?;
         let start: Result<Transition<_>, _> =
             ecdsa::sign_online(Arc::clone(package), &binding, ahead, params);
-        let signed = run.run_from(start, rng, Lane::Here).await?;
+        let signed = run.run_from(start, rng, Lane::Here, stored).await?;
         Ok(self.signatures(signed))
     }
 
@@ -345,6 +359,7 @@ impl Part<'_> {
         membership: &Membership,
         package: &Arc<ecdsa::KeyPackage>,
         mut run: Session,
+        stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;
         let start = async {
@@ -373,7 +388,7 @@ impl Part<'_> {
         let (start, rng) = lane
             .run(move || (ecdsa::sign(package, &with, params, &mut rng), rng))
             .await?;
-        match run.run(start, rng, lane).await {
+        match run.run(start, rng, lane, stored).await {
             Ok(signed) => Ok(self.signatures(signed)),
             Err(ended) => {
                 presignatures::clean_up(core, self.participants, &setups, &ended);

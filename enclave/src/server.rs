@@ -25,6 +25,7 @@ use crate::{
     core::Core,
     error::Error,
     grpc::{self, Services},
+    lease,
     network::LINK_QUEUE,
     pairs,
     platform::{BoxedStream, HostEndpoint, Platform},
@@ -64,6 +65,8 @@ pub async fn serve(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_links(Arc::clone(&core)));
+    tasks.spawn(lease::keep(Arc::clone(&core)));
+    tasks.spawn(lease::keep_told(Arc::clone(&core)));
     tasks.spawn(pairs::keep(Arc::clone(&core)));
     tasks.spawn(presignatures::keep_filled(Arc::clone(&core)));
     tasks.spawn(report::keep(Arc::clone(&core)));

@@ -15,6 +15,7 @@ use crate::{
     lane::Lane,
     network::{Incoming, Network, Registration, SessionKey},
     random::Generator,
+    state::Footing,
 };
 
 /// A round that takes longer has lost somebody.
@@ -143,7 +144,7 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a protocol to its end; on failure the others are told.
+    /// Runs a protocol to its end; on failure the others are told. No message of it leaves before what `stored` says.
     ///
     /// # Errors
     /// [`Ended`] names whom to leave out next time.
@@ -152,9 +153,10 @@ impl Session {
         start: Result<(Protocol<O>, Outbox), arca_threshold::Error>,
         rng: Generator,
         lane: Lane<'_>,
+        stored: Footing,
     ) -> Result<O, Ended> {
         let start = start.map(|(protocol, outbox)| Transition::Continue(protocol, outbox));
-        self.run_from(start, rng, lane).await
+        self.run_from(start, rng, lane, stored).await
     }
 
     /// [`run`](Self::run) for a protocol that may have ended with its first messages.
@@ -166,6 +168,7 @@ impl Session {
         start: Result<Transition<O>, arca_threshold::Error>,
         rng: Generator,
         lane: Lane<'_>,
+        _stored: Footing,
     ) -> Result<O, Ended> {
         let outcome = self.run_rounds(start, rng, lane).await;
         if let Err(ended) = &outcome {
@@ -207,7 +210,11 @@ impl Session {
     ///
     /// # Errors
     /// When one of them does not say so in time, or holds another key.
-    pub async fn confirm_stored(&mut self, digest: [u8; 32]) -> Result<(), Ended> {
+    pub async fn confirm_stored(
+        &mut self,
+        digest: [u8; 32],
+        _stored: Footing,
+    ) -> Result<(), Ended> {
         let outcome = self.exchange_stored(digest).await;
         if let Err(ended) = &outcome {
             self.abort(&ended.error);
@@ -346,7 +353,15 @@ impl Session {
             Some(Body::Round(message)) => Ok(Some((sender, Message::Round(message)))),
             Some(Body::Stored(digest)) => Ok(Some((sender, Message::Stored(digest)))),
             Some(Body::Abort(abort)) => Err(peer_ended(from, &abort)),
-            Some(Body::Open(_) | Body::Ping(_) | Body::Pong(_)) | None => Ok(None),
+            Some(
+                Body::Open(_)
+                | Body::Ping(_)
+                | Body::Pong(_)
+                | Body::Claim(_)
+                | Body::Grant(_)
+                | Body::Denial(_),
+            )
+            | None => Ok(None),
         }
     }
 
@@ -362,6 +377,7 @@ impl Session {
     fn send(&mut self, to: String, body: Body) -> Result<(), Error> {
         self.sent += 1;
         self.network.send(Frame {
+            state: None,
             session: self.id.to_vec(),
             key_epoch: self.key_epoch,
             from: self.me.clone(),

@@ -299,7 +299,8 @@ async fn store(core: &Core, membership: &Membership, stored: &Stored) -> Result<
             0,
             &sealed.encode_to_vec(),
         )
-        .await
+        .await?;
+    Ok(())
 }
 
 /// A request that was found, or is being worked on.

@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use arca_proto::v1::{
-    GetBlobRequest, ListBlobsRequest, PutBlobRequest, ReportMetricsRequest,
-    metrics_service_client::MetricsServiceClient, storage_service_client::StorageServiceClient,
+    GetBlobRequest, ListBlobsRequest, PutBlobsRequest, ReportMetricsRequest,
+    metrics_service_client::MetricsServiceClient, put_blobs_request,
+    storage_service_client::StorageServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use tonic::{
@@ -21,8 +22,8 @@ use crate::{
 
 /// A call that the host does not answer within this time counts as failed.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Blobs are at most 1 MiB; this leaves room for the message around one.
-const MAX_MESSAGE: usize = (1 << 20) + (1 << 12);
+/// A batch is at most 8 MiB; this leaves room for the names.
+const MAX_MESSAGE: usize = (8 << 20) + (1 << 19);
 
 /// A connection to the host's `StorageService` that makes itself anew when it breaks.
 #[derive(Clone)]
@@ -63,20 +64,36 @@ impl HostStorage {
         }
     }
 
-    /// Stores a blob; durable, as far as the host tells the truth, when this returns.
+    /// Stores blobs by name, all or none; durable, as far as the host tells the truth, when this returns.
+    ///
+    /// With `follows`, only while the blob of that name has that SHA-256, or there is none of that name.
     ///
     /// # Errors
-    /// [`Error::Fault`] with reason `STORAGE_FULL` or `STORAGE_UNAVAILABLE`.
-    pub async fn put(&self, name: &str, blob: Vec<u8>) -> Result<(), Error> {
-        let request = PutBlobRequest {
-            name: name.to_owned(),
-            blob,
+    /// [`Error::Fault`] with reason `STORAGE_FULL`, `STORAGE_CONFLICT` (it does not follow) or
+    /// `STORAGE_UNAVAILABLE`, and then the blobs may be stored or not, now or soon.
+    pub async fn put(
+        &self,
+        blobs: Vec<(String, Vec<u8>)>,
+        follows: Option<(&str, Option<[u8; 32]>)>,
+    ) -> Result<(), Error> {
+        let first = blobs
+            .last()
+            .map_or_else(String::new, |(name, _)| name.clone());
+        let request = PutBlobsRequest {
+            blobs: blobs
+                .into_iter()
+                .map(|(name, blob)| put_blobs_request::Blob { name, blob })
+                .collect(),
+            guard: follows.map(|(name, sha256)| put_blobs_request::Guard {
+                name: name.to_owned(),
+                sha256: sha256.map(|digest| digest.to_vec()).unwrap_or_default(),
+            }),
         };
         self.0
             .clone()
-            .put_blob(request)
+            .put_blobs(request)
             .await
-            .map_err(|status| fault("store", name, &status))?;
+            .map_err(|status| fault("store", &first, &status))?;
         Ok(())
     }
 
@@ -123,16 +140,19 @@ impl HostStorage {
 }
 
 fn fault(verb: &str, name: &str, status: &Status) -> Error {
-    let (reason, remedy) = if status.code() == Code::ResourceExhausted {
-        (
+    let (reason, remedy) = match status.code() {
+        Code::ResourceExhausted => (
             "STORAGE_FULL",
             "make room on the host's disk or raise storage.quota_bytes",
-        )
-    } else {
-        (
+        ),
+        Code::Aborted => (
+            "STORAGE_CONFLICT",
+            "see that no other enclave uses this host",
+        ),
+        _ => (
             "STORAGE_UNAVAILABLE",
             "see whether the host process runs, and its log",
-        )
+        ),
     };
     let said = status.message().escape_default().to_string();
     let said = said.get(..200).unwrap_or(&said);

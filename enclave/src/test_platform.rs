@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aes_gcm::{
@@ -11,8 +14,8 @@ use aes_gcm::{
 };
 use arca_attestation::{TrustAnchors, TrustClass, UnixMillis};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
-    PutBlobResponse,
+    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
+    PutBlobsResponse,
     storage_service_server::{StorageService, StorageServiceServer},
 };
 use rand_core::{OsRng, RngCore};
@@ -25,6 +28,7 @@ pub struct TestPlatform {
     stuck: bool,
     anchors: TrustAnchors,
     disk: Arc<Mutex<Disk>>,
+    lose_answer: Arc<AtomicBool>,
 }
 
 type Disk = BTreeMap<String, Vec<u8>>;
@@ -38,12 +42,18 @@ impl TestPlatform {
             stuck: false,
             anchors: TrustAnchors::production(),
             disk: Arc::default(),
+            lose_answer: Arc::default(),
         }
     }
 
     /// What the host has stored.
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
+    }
+
+    /// The next blobs are stored, and the enclave does not hear of it.
+    pub fn lose_next_answer(&self) {
+        self.lose_answer.store(true, Ordering::Relaxed);
     }
 
     pub fn with_stuck_random() -> Self {
@@ -121,7 +131,8 @@ impl Platform for TestPlatform {
     async fn connect(&self, endpoint: HostEndpoint) -> std::io::Result<BoxedStream> {
         assert_eq!(endpoint, HostEndpoint::Storage);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let storage = StorageServiceServer::new(MemoryHost(self.disk.clone()));
+        let storage =
+            StorageServiceServer::new(MemoryHost(self.disk.clone(), self.lose_answer.clone()));
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
         tokio::spawn(
             Server::builder()
@@ -132,17 +143,29 @@ impl Platform for TestPlatform {
     }
 }
 
-struct MemoryHost(Arc<Mutex<Disk>>);
+struct MemoryHost(Arc<Mutex<Disk>>, Arc<AtomicBool>);
 
 #[tonic::async_trait]
 impl StorageService for MemoryHost {
-    async fn put_blob(
+    async fn put_blobs(
         &self,
-        request: Request<PutBlobRequest>,
-    ) -> Result<Response<PutBlobResponse>, Status> {
+        request: Request<PutBlobsRequest>,
+    ) -> Result<Response<PutBlobsResponse>, Status> {
         let request = request.into_inner();
-        self.0.lock().unwrap().insert(request.name, request.blob);
-        Ok(Response::new(PutBlobResponse {}))
+        let mut disk = self.0.lock().unwrap();
+        if let Some(guard) = request.guard {
+            let there = disk
+                .get(&guard.name)
+                .map(|blob| crate::sealing::digest(blob).to_vec());
+            if there.unwrap_or_default() != guard.sha256 {
+                return Err(Status::aborted("something else is there"));
+            }
+        }
+        disk.extend(request.blobs.into_iter().map(|blob| (blob.name, blob.blob)));
+        if self.1.swap(false, Ordering::Relaxed) {
+            return Err(Status::unavailable("lost"));
+        }
+        Ok(Response::new(PutBlobsResponse {}))
     }
 
     async fn get_blob(

@@ -1,7 +1,7 @@
-//! Storage of sealed blobs: one redb file, one writer that lets concurrent puts share a commit.
+//! Storage of sealed blobs: one redb file, one writer that lets concurrent batches share a commit.
 //!
-//! A put returns when its transaction is durable. All puts that wait while one transaction commits go
-//! into the next together, so that throughput grows with load while a lone put waits for one commit only.
+//! A put returns when its transaction is durable. All batches that wait while one transaction commits go
+//! into the next together, so that throughput grows with load while a lone one waits for one commit only.
 
 mod engine;
 #[cfg(test)]
@@ -25,13 +25,15 @@ pub(crate) use service::serve;
 
 /// Largest blob, from `arca/v1/host.proto`.
 pub(crate) const MAX_BLOB: usize = 1024 * 1024;
+/// Most blobs of one batch, and most of their bytes.
+pub(crate) const MAX_BATCH: (usize, usize) = (1024, 8 * MAX_BLOB);
 
-/// Puts that wait for the writer; a full queue holds the callers back, which bounds memory.
+/// Batches that wait for the writer; a full queue holds the callers back, which bounds memory.
 const QUEUE: usize = 64;
-/// Puts in one transaction.
-const BATCH: usize = 256;
-/// Bytes after which a transaction takes no further put.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Batches in one transaction.
+const TOGETHER: usize = 256;
+/// Bytes after which a transaction takes no further batch.
+const TOGETHER_BYTES: usize = 8 * 1024 * 1024;
 
 /// The storage, shared by whoever needs it.
 #[derive(Clone, Debug)]
@@ -56,21 +58,32 @@ pub(crate) enum StorageError {
     Full(String),
     #[error("the host's storage failed: {0}; see the host's log")]
     Fault(String),
+    #[error("{0} is not the blob that this batch was to follow; nothing of it was stored")]
+    Conflict(String),
     #[error("the host is shutting down")]
     Stopped,
 }
 
-/// A put, or with nothing to put a probe whether commits succeed.
+/// A batch and who waits for it. Without blobs it probes whether commits succeed.
 #[derive(Debug)]
 struct Job {
-    put: Option<Put>,
+    batch: Batch,
     done: oneshot::Sender<Result<(), StorageError>>,
 }
 
+/// Blobs that are stored together or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub blobs: Vec<(BlobName, Vec<u8>)>,
+    /// What has to be there for it to be stored.
+    pub guard: Option<Guard>,
+}
+
+/// A blob by its SHA-256, or that there is none of the name.
 #[derive(Debug)]
-struct Put {
-    name: BlobName,
-    blob: Vec<u8>,
+pub(crate) struct Guard {
+    pub name: BlobName,
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl Store {
@@ -108,9 +121,9 @@ impl Store {
         Ok((Self { engine, writer }, Writer(thread)))
     }
 
-    /// Stores a blob. Durable when this returns; after an error it may or may not be there.
-    pub(crate) async fn put(&self, name: BlobName, blob: Vec<u8>) -> Result<(), StorageError> {
-        self.submit(Some(Put { name, blob })).await
+    /// Stores a batch, whole. Durable when this returns; after a fault it may or may not be there.
+    pub(crate) async fn put(&self, batch: Batch) -> Result<(), StorageError> {
+        self.submit(batch).await
     }
 
     pub(crate) async fn get(&self, name: BlobName) -> Result<Option<Vec<u8>>, StorageError> {
@@ -130,7 +143,7 @@ impl Store {
     /// Whether blobs can be read and written; after a failed write this tries one.
     pub(crate) async fn usable(&self) -> Result<(), StorageError> {
         if self.engine.last_write_failed() {
-            return self.submit(None).await;
+            return self.submit(Batch::default()).await;
         }
         self.read(Engine::probe).await
     }
@@ -140,9 +153,9 @@ impl Store {
         self.engine.measure_file();
     }
 
-    async fn submit(&self, put: Option<Put>) -> Result<(), StorageError> {
+    async fn submit(&self, batch: Batch) -> Result<(), StorageError> {
         let (done, answer) = oneshot::channel();
-        let sent = self.writer.send(Job { put, done }).await;
+        let sent = self.writer.send(Job { batch, done }).await;
         sent.map_err(|_| StorageError::Stopped)?;
         answer.await.map_err(|_| StorageError::Stopped)?
     }
@@ -173,15 +186,14 @@ impl Writer {
 fn write(engine: &Engine, mut jobs: mpsc::Receiver<Job>) {
     while let Some(first) = jobs.blocking_recv() {
         let mut bytes = first.bytes();
-        let mut batch = vec![first];
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let mut together = vec![first];
+        while together.len() < TOGETHER && bytes < TOGETHER_BYTES {
             let Ok(next) = jobs.try_recv() else { break };
             bytes += next.bytes();
-            batch.push(next);
+            together.push(next);
         }
-        let puts = batch.iter().map(|job| job.put.as_ref());
-        let results = engine.put_all(puts);
-        for (job, result) in batch.into_iter().zip(results) {
+        let results = engine.put_all(together.iter().map(|job| &job.batch));
+        for (job, result) in together.into_iter().zip(results) {
             // A caller that stopped waiting does not need the answer.
             let _ = job.done.send(result);
         }
@@ -190,6 +202,6 @@ fn write(engine: &Engine, mut jobs: mpsc::Receiver<Job>) {
 
 impl Job {
     fn bytes(&self) -> usize {
-        self.put.as_ref().map_or(0, |put| put.blob.len())
+        self.batch.blobs.iter().map(|(_, blob)| blob.len()).sum()
     }
 }

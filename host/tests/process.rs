@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
-use arca_proto::v1::{GetBlobRequest, PutBlobRequest};
+use arca_proto::v1::{GetBlobRequest, PutBlobsRequest, put_blobs_request};
 use common::{config_in, folder, get, read, read_to_end, soon, storage_at};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -93,11 +93,14 @@ async fn kill_while_writing_loses_no_acknowledged_blob() {
                 for step in 0_u32.. {
                     let name = format!("blob/{writer}/{round}/{step}");
                     let blob = vec![writer ^ round; 1 + (step as usize * 977) % 9000];
-                    let put = PutBlobRequest {
-                        name: name.clone(),
-                        blob: blob.clone(),
+                    let put = PutBlobsRequest {
+                        blobs: vec![put_blobs_request::Blob {
+                            name: name.clone(),
+                            blob: blob.clone(),
+                        }],
+                        guard: None,
                     };
-                    if storage.put_blob(put).await.is_err() {
+                    if storage.put_blobs(put).await.is_err() {
                         break;
                     }
                     acknowledged.push((name, blob));
@@ -203,11 +206,14 @@ async fn connections_in_use_are_drained_and_quiet_ones_closed() {
         }
     }
     TcpStream::connect(&process.listen).await.unwrap_err();
-    let put = PutBlobRequest {
-        name: "last".into(),
-        blob: vec![1],
+    let put = PutBlobsRequest {
+        blobs: vec![put_blobs_request::Blob {
+            name: "last".into(),
+            blob: vec![1],
+        }],
+        guard: None,
     };
-    storage.put_blob(put).await.unwrap();
+    storage.put_blobs(put).await.unwrap();
     assert_eq!(
         get(process.metrics.parse().unwrap(), "/readyz").await.1,
         "not ready: shutting down\n"

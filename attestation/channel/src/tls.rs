@@ -1,6 +1,6 @@
 //! TLS as this channel uses it: version 1.3, raw public keys on both sides, every session new.
 //!
-//! TLS proves that the other side holds a P-256 key and protects the bytes. Whose key that is, and what code
+//! TLS proves that the other side holds a P-256 or P-384 key and protects the bytes. Whose key that is, and what code
 //! holds it, the handshake after it decides.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use rustls::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::identity::{Identity, is_canonical_spki};
+use crate::identity::{Curve, Identity, curve_of};
 use crate::{ALPN, Error};
 
 /// Both directions' configuration for one identity.
@@ -128,7 +128,7 @@ fn export<S>(stream: &TlsStream<S>, role: Role) -> Result<[u8; 32], Error> {
     .map_err(Error::Tls)
 }
 
-/// Accepts any P-256 key whose holder signed the transcript.
+/// Accepts any P-256 or P-384 key whose holder signed the transcript.
 ///
 /// With a raw public key, the bytes that identify the peer are the ones whose signature was verified: there
 /// is no certificate for two parsers to read differently.
@@ -140,7 +140,7 @@ impl PossessionOnly {
         key: &CertificateDer<'_>,
         more: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        if more.is_empty() && is_canonical_spki(key) {
+        if more.is_empty() && curve_of(key).is_some() {
             Ok(())
         } else {
             Err(CertificateError::BadEncoding.into())
@@ -153,7 +153,8 @@ impl PossessionOnly {
         key: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if signed.scheme != SignatureScheme::ECDSA_NISTP256_SHA256 {
+        // Each curve has one scheme: the key decides, not what the signature says of itself.
+        if curve_of(key).map(Curve::scheme) != Some(signed.scheme) {
             return Err(CertificateError::BadSignature.into());
         }
         verify_tls13_signature_with_raw_key(
@@ -196,7 +197,7 @@ impl ServerCertVerifier for PossessionOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        vec![Curve::P256.scheme(), Curve::P384.scheme()]
     }
 
     fn requires_raw_public_keys(&self) -> bool {
@@ -237,7 +238,7 @@ impl ClientCertVerifier for PossessionOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        vec![Curve::P256.scheme(), Curve::P384.scheme()]
     }
 
     fn requires_raw_public_keys(&self) -> bool {

@@ -4,7 +4,7 @@
 //! [`Manifest`] is a draft that is consistent and signed, and comes out of [`SignedManifest`] alone.
 
 mod rules;
-mod signed;
+pub(crate) mod signed;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha384};

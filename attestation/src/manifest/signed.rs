@@ -21,9 +21,13 @@ pub struct SignedManifest {
 
 /// What administrators sign (Ed25519) to put a manifest in force.
 pub fn signing_bytes(manifest: &[u8]) -> Vec<u8> {
-    let tag = tags::MANIFEST_SIGNATURE.as_bytes();
-    let mut bytes = Vec::with_capacity(tag.len() + manifest.len() + 16);
-    for part in [tag, manifest] {
+    framed(tags::MANIFEST_SIGNATURE, manifest)
+}
+
+/// A tag and a document, each after its length.
+pub(crate) fn framed(tag: &str, document: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(tag.len() + document.len() + 16);
+    for part in [tag.as_bytes(), document] {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part);
     }
@@ -86,7 +90,8 @@ impl SignedManifest {
         }
         let manifest = self.verify_stored()?;
         let named = pinned.into_iter().map(|key| (key, hex::encode(key)));
-        self.check_quorum("pinned", named, quorum)?;
+        let message = signing_bytes(&self.bytes);
+        check_quorum("pinned", named, quorum, &message, &self.signatures)?;
         check_time(&manifest, now)?;
         Ok(manifest)
     }
@@ -96,60 +101,82 @@ impl SignedManifest {
     /// # Errors
     /// As [`verify_first`](Self::verify_first), except for time.
     pub fn verify_stored(&self) -> Result<Manifest, Error> {
-        if self.signatures.len() > MAX_SIGNATURES {
-            let count = self.signatures.len();
-            return Err(Error::TooManySignatures {
-                count,
-                max: MAX_SIGNATURES,
-            });
-        }
+        check_count(&self.signatures)?;
         let manifest = Manifest::from_bytes(&self.bytes)?;
         self.check_quorum_of("own", &manifest)?;
         Ok(manifest)
     }
 
     fn check_quorum_of(&self, whose: &'static str, manifest: &Manifest) -> Result<(), Error> {
-        let administrators = manifest.administrators();
-        let named = administrators
-            .keys
-            .iter()
-            .map(|key| (&key.public_key, key.name.clone()));
-        self.check_quorum(whose, named, usize::from(administrators.quorum))
+        check_quorum_of(
+            whose,
+            manifest,
+            &signing_bytes(&self.bytes),
+            &self.signatures,
+        )
     }
+}
 
-    /// Counts administrators, not signatures. A signature in the name of somebody else is no concern here; one
-    /// in an administrator's name that does not verify is a forgery, and refuses the whole.
-    fn check_quorum<'a>(
-        &self,
-        whose: &'static str,
-        administrators: impl Iterator<Item = (&'a [u8; 32], String)>,
-        needed: usize,
-    ) -> Result<(), Error> {
-        let message = signing_bytes(&self.bytes);
-        let mut signed = 0;
-        for (key, administrator) in administrators {
-            let mut theirs = self
-                .signatures
-                .iter()
-                .filter(|(signer, _)| signer == key)
-                .peekable();
-            if theirs.peek().is_none() {
-                continue;
-            }
-            if !theirs.all(|(_, signature)| verifies(key, &message, signature)) {
-                return Err(Error::AdministratorSignature { administrator });
-            }
-            signed += 1;
+/// A signer's Ed25519 public key and its signature.
+pub(crate) type AdministratorSignature = ([u8; 32], [u8; 64]);
+
+pub(crate) fn check_count(signatures: &[AdministratorSignature]) -> Result<(), Error> {
+    if signatures.len() > MAX_SIGNATURES {
+        return Err(Error::TooManySignatures {
+            count: signatures.len(),
+            max: MAX_SIGNATURES,
+        });
+    }
+    Ok(())
+}
+
+/// Whether a quorum of a manifest's administrators has signed a message.
+pub(crate) fn check_quorum_of(
+    whose: &'static str,
+    manifest: &Manifest,
+    message: &[u8],
+    signatures: &[AdministratorSignature],
+) -> Result<(), Error> {
+    let administrators = manifest.administrators();
+    let named = administrators
+        .keys
+        .iter()
+        .map(|key| (&key.public_key, key.name.clone()));
+    let needed = usize::from(administrators.quorum);
+    check_quorum(whose, named, needed, message, signatures)
+}
+
+/// Counts administrators, not signatures. A signature in the name of somebody else is no concern here; one
+/// in an administrator's name that does not verify is a forgery, and refuses the whole.
+fn check_quorum<'a>(
+    whose: &'static str,
+    administrators: impl Iterator<Item = (&'a [u8; 32], String)>,
+    needed: usize,
+    message: &[u8],
+    signatures: &[AdministratorSignature],
+) -> Result<(), Error> {
+    let mut signed = 0;
+    for (key, administrator) in administrators {
+        let mut theirs = signatures
+            .iter()
+            .filter(|(signer, _)| signer == key)
+            .peekable();
+        if theirs.peek().is_none() {
+            continue;
         }
-        if signed < needed {
-            Err(Error::NoQuorum {
-                whose,
-                signed,
-                needed,
-            })
-        } else {
-            Ok(())
+        if !theirs.all(|(_, signature)| verifies(key, message, signature)) {
+            return Err(Error::AdministratorSignature { administrator });
         }
+        signed += 1;
+    }
+    if signed < needed {
+        Err(Error::NoQuorum {
+            whose,
+            signed,
+            needed,
+        })
+    } else {
+        Ok(())
     }
 }
 

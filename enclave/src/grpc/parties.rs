@@ -1,14 +1,21 @@
 use std::time::Duration;
 
+use arca_attestation::loss::SignedLossAcceptance;
 use arca_proto::v1::{
-    EnrollRequest, EnrollResponse, GetEvidenceRequest, GetEvidenceResponse, ListPartiesRequest,
-    ListPartiesResponse, PartyStatus, PingRequest, PingResponse,
+    self as wire, AcceptLossRequest, AcceptLossResponse, EnrollRequest, EnrollResponse,
+    GetEvidenceRequest, GetEvidenceResponse, GetStateRequest, GetStateResponse, ListPartiesRequest,
+    ListPartiesResponse, PartyStatus, PeerState, PingRequest, PingResponse,
     party_service_server::PartyService, party_status::Connection,
 };
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use crate::{core::manifest_from_wire, error::Error, names};
+use crate::{
+    core::{manifest_from_wire, signatures_from_wire},
+    error::Error,
+    lease::{Standing, Word},
+    names,
+};
 
 /// How long a peer has to answer a ping.
 const PING: Duration = Duration::from_secs(5);
@@ -79,6 +86,70 @@ impl PartyService for Services {
             manifest_epoch: membership.manifest.epoch(),
             manifest_digest: membership.manifest.digest().to_vec(),
             parties,
+        }))
+    }
+
+    async fn get_state(
+        &self,
+        _: Request<GetStateRequest>,
+    ) -> Result<Response<GetStateResponse>, Status> {
+        let core = &self.0;
+        let membership = core.membership()?;
+        let (remembered, words) = (core.lease.remembered(), core.lease.words());
+        let peers = membership.manifest.parties().iter();
+        let peers = peers.filter(|party| party.name != membership.party);
+        let peers = peers.map(|party| {
+            let known = remembered.get(&party.name);
+            let (word, denial) = match words.get(&party.name) {
+                None => (wire::peer_state::Word::None, None),
+                Some(Word::Granted) => (wire::peer_state::Word::Granted, None),
+                Some(Word::Waived) => (wire::peer_state::Word::Waived, None),
+                Some(Word::Denied(denial)) => (wire::peer_state::Word::Denied, Some(denial)),
+            };
+            PeerState {
+                name: party.name.clone(),
+                remembered: known.map(|known| known.anchor.into()),
+                remembered_boot_id: known
+                    .map(|known| known.boot_id.to_vec())
+                    .unwrap_or_default(),
+                word: word.into(),
+                denial_reason: denial
+                    .map(|denial| denial.objection.reason().to_owned())
+                    .unwrap_or_default(),
+                denial_known: denial.map(|denial| denial.known.into()),
+            }
+        });
+        let standing = match core.lease.standing() {
+            Standing::Waiting => wire::get_state_response::Standing::Waiting,
+            Standing::Held => wire::get_state_response::Standing::Held,
+            Standing::Lost(_) => wire::get_state_response::Standing::Lost,
+        };
+        let current = *core.state.anchor().borrow();
+        Ok(Response::new(GetStateResponse {
+            cluster: membership.manifest.cluster().to_owned(),
+            party: membership.party.clone(),
+            boot_id: core.boot_id.to_vec(),
+            current: Some(current.into()),
+            start: Some(core.lease.start().into()),
+            standing: standing.into(),
+            message: core.lease.explanation(),
+            peers: peers.collect(),
+            grants_needed: u32::try_from(core.lease.needed()).unwrap_or(u32::MAX),
+        }))
+    }
+
+    async fn accept_loss(
+        &self,
+        request: Request<AcceptLossRequest>,
+    ) -> Result<Response<AcceptLossResponse>, Status> {
+        let request = request.into_inner();
+        let signed = SignedLossAcceptance {
+            bytes: request.acceptance,
+            signatures: signatures_from_wire(request.signatures)?,
+        };
+        let current = self.0.accept_loss(&signed).await?;
+        Ok(Response::new(AcceptLossResponse {
+            current: Some(current.into()),
         }))
     }
 

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
 
 use super::names::{BlobName, NameFragment};
-use super::{Put, StorageError, file};
+use super::{Batch, StorageError, file};
 use crate::error::Error;
 use crate::metrics::Metrics;
 
@@ -110,11 +111,11 @@ impl Engine {
         })
     }
 
-    /// Stores all in one durable transaction, in order; one result for each. What is refused by quota
-    /// does not hinder the rest; a failure is everybody's.
+    /// Stores all in one durable transaction, in order; one result for each. A batch that its guard or the quota
+    /// refuses does not hinder the rest; a failure is everybody's.
     pub(super) fn put_all<'a>(
         &self,
-        puts: impl Iterator<Item = Option<&'a Put>> + Clone,
+        batches: impl Iterator<Item = &'a Batch> + Clone,
     ) -> Vec<Result<(), StorageError>> {
         let held = {
             let writes = self.writes();
@@ -125,7 +126,7 @@ impl Engine {
         };
         let failure = match held {
             Some(failure) => failure,
-            None => match self.run(|database| self.commit(database, puts.clone())) {
+            None => match self.run(|database| self.commit(database, batches.clone())) {
                 Ok(results) => {
                     self.writes().failed = None;
                     return results;
@@ -139,7 +140,7 @@ impl Engine {
                 }
             },
         };
-        puts.map(|_| Err(failure.clone())).collect()
+        batches.map(|_| Err(failure.clone())).collect()
     }
 
     pub(super) fn get(&self, name: &BlobName) -> Result<Option<Vec<u8>>, StorageError> {
@@ -201,7 +202,7 @@ impl Engine {
     fn commit<'a>(
         &self,
         database: &Database,
-        puts: impl Iterator<Item = Option<&'a Put>>,
+        batches: impl Iterator<Item = &'a Batch>,
     ) -> Result<Vec<Result<(), StorageError>>, redb::Error> {
         let transaction = database.begin_write()?;
         let mut results = Vec::new();
@@ -210,15 +211,23 @@ impl Engine {
             let mut totals = transaction.open_table(TOTALS)?;
             let mut blobs = transaction.open_table(BLOBS)?;
             used = totals.get(BYTES)?.map_or(0, |bytes| bytes.value());
-            for put in puts {
-                let Some(Put { name, blob }) = put else {
-                    results.push(Ok(()));
-                    continue;
-                };
-                let name = name.as_str();
-                let size = |blob: &[u8]| (name.len() as u64).saturating_add(blob.len() as u64);
-                let old = blobs.get(name)?.map_or(0, |old| size(old.value()));
-                let new = used.saturating_sub(old).saturating_add(size(blob));
+            for batch in batches {
+                if let Some(guard) = &batch.guard {
+                    let there = blobs.get(guard.name.as_str())?;
+                    let there = there.map(|blob| <[u8; 32]>::from(Sha256::digest(blob.value())));
+                    if there != guard.sha256 {
+                        let name = guard.name.as_str().to_owned();
+                        results.push(Err(StorageError::Conflict(name)));
+                        continue;
+                    }
+                }
+                let mut new = used;
+                for (name, blob) in &batch.blobs {
+                    let name = name.as_str();
+                    let size = |blob: &[u8]| (name.len() as u64).saturating_add(blob.len() as u64);
+                    let old = blobs.get(name)?.map_or(0, |old| size(old.value()));
+                    new = new.saturating_sub(old).saturating_add(size(blob));
+                }
                 // Over quota, what makes the storage no larger is still welcome.
                 if new > self.quota_bytes && new > used {
                     results.push(Err(StorageError::Quota {
@@ -228,7 +237,9 @@ impl Engine {
                     }));
                     continue;
                 }
-                blobs.insert(name, blob.as_slice())?;
+                for (name, blob) in &batch.blobs {
+                    blobs.insert(name.as_str(), blob.as_slice())?;
+                }
                 used = new;
                 results.push(Ok(()));
             }

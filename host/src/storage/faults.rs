@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::{Builder, StorageBackend};
 
-use super::{BlobName, NameFragment, StorageError, Store, Writer};
+use super::{Batch, BlobName, NameFragment, StorageError, Store, Writer};
 use crate::metrics::Metrics;
 
 /// A disk with a write cache: what was not synced is lost, in part or torn, when the power fails.
@@ -218,6 +218,14 @@ fn everything() -> NameFragment {
     NameFragment::try_from(String::new()).unwrap()
 }
 
+/// A batch of one blob that follows nothing.
+fn one(of: &str, blob: Vec<u8>) -> Batch {
+    Batch {
+        blobs: vec![(name(of), blob)],
+        guard: None,
+    }
+}
+
 fn blob(step: u8) -> Vec<u8> {
     vec![step; 300 + (usize::from(step) * 7919) % 20_000]
 }
@@ -230,7 +238,7 @@ struct Ledger(BTreeMap<String, Vec<u8>>);
 impl Ledger {
     async fn put(&mut self, store: &Store, step: u8) -> Result<(), StorageError> {
         let key = format!("blob/{}", step % 5);
-        let result = store.put(name(&key), blob(step)).await;
+        let result = store.put(one(&key, blob(step))).await;
         let possible = self.0.entry(key).or_default();
         if result.is_ok() {
             possible.clear();
@@ -298,7 +306,7 @@ async fn whichever_operation_fails_nothing_acknowledged_is_lost_and_the_next_put
         ledger.check(&storage.0, &acknowledged).await;
         storage
             .0
-            .put(name("after"), b"works".to_vec())
+            .put(one("after", b"works".to_vec()))
             .await
             .unwrap();
         assert_eq!(
@@ -337,27 +345,24 @@ async fn power_failing_at_any_operation_loses_nothing_acknowledged() {
 async fn a_full_disk_refuses_puts_serves_reads_and_recovers_without_a_restart() {
     let disk = Disk::new();
     let (store, writer) = disk.open_store().unwrap();
-    store.put(name("early"), vec![1; 1000]).await.unwrap();
+    store.put(one("early", vec![1; 1000])).await.unwrap();
     let capacity = disk.platter().shown.len();
     disk.platter().capacity = Some(capacity);
     let refused = loop {
-        if let Err(error) = store.put(name("large"), vec![2; 500_000]).await {
+        if let Err(error) = store.put(one("large", vec![2; 500_000])).await {
             break error;
         }
     };
     assert!(matches!(refused, StorageError::Full(_)), "{refused}");
     assert!(refused.to_string().contains("disk is full"), "{refused}");
     for _ in 0..5 {
-        let again = store
-            .put(name("large"), vec![2; 500_000])
-            .await
-            .unwrap_err();
+        let again = store.put(one("large", vec![2; 500_000])).await.unwrap_err();
         assert!(matches!(again, StorageError::Full(_)), "{again}");
         assert_eq!(store.get(name("early")).await.unwrap().unwrap(), [1; 1000]);
     }
 
     disk.platter().capacity = None;
-    let wait = async { while store.put(name("large"), vec![3; 500_000]).await.is_err() {} };
+    let wait = async { while store.put(one("large", vec![3; 500_000])).await.is_err() {} };
     tokio::time::timeout(std::time::Duration::from_secs(60), wait)
         .await
         .unwrap();
@@ -374,7 +379,7 @@ async fn a_read_that_finds_the_file_failed_is_answered_from_the_reopened_one() {
     let disk = Disk::new();
     let storage = disk.open_store().unwrap();
     for number in 0..100 {
-        let put = storage.0.put(name(&format!("blob/{number}")), blob(number));
+        let put = storage.0.put(one(&format!("blob/{number}"), blob(number)));
         put.await.unwrap();
     }
     close(storage).await;
@@ -393,9 +398,9 @@ async fn a_read_that_finds_the_file_failed_is_answered_from_the_reopened_one() {
 async fn a_broken_disk_is_reported_as_such_until_it_works_again() {
     let disk = Disk::new();
     let (store, writer) = disk.open_store().unwrap();
-    store.put(name("early"), vec![1; 1000]).await.unwrap();
+    store.put(one("early", vec![1; 1000])).await.unwrap();
     disk.fail(0, Failure::Lasting);
-    let failed = store.put(name("late"), vec![2; 1000]).await.unwrap_err();
+    let failed = store.put(one("late", vec![2; 1000])).await.unwrap_err();
     assert!(matches!(failed, StorageError::Fault(_)), "{failed}");
     assert!(store.usable().await.is_err(), "not ready while writes fail");
     assert!(store.get(name("early")).await.is_err());
@@ -406,6 +411,6 @@ async fn a_broken_disk_is_reported_as_such_until_it_works_again() {
         .await
         .unwrap();
     assert_eq!(store.get(name("early")).await.unwrap().unwrap(), [1; 1000]);
-    store.put(name("late"), vec![2; 1000]).await.unwrap();
+    store.put(one("late", vec![2; 1000])).await.unwrap();
     close((store, writer)).await;
 }

@@ -1,12 +1,14 @@
 //! The enclave's socket: `arca.v1.StorageService`, and beside it the service of [`crate::reported`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arca_proto::v1::put_blobs_request;
 use arca_proto::v1::storage_service_server::{StorageService, StorageServiceServer};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
-    PutBlobResponse,
+    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
+    PutBlobsResponse,
 };
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -14,7 +16,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::names::NameError;
-use super::{BlobName, MAX_BLOB, NameFragment, StorageError, Store};
+use super::{Batch, BlobName, Guard, MAX_BATCH, MAX_BLOB, NameFragment, StorageError, Store};
 use crate::metrics::{Metrics, Operation};
 use crate::reported::{self, EnclaveStream};
 use crate::sockets::Socket;
@@ -23,7 +25,7 @@ use crate::stop::Stop;
 /// Most names in a page, and the default.
 const MAX_PAGE: u32 = 1000;
 /// Room for a blob somewhat too large, so that it gets the answer that says so.
-const MAX_MESSAGE: usize = 2 * MAX_BLOB;
+const MAX_MESSAGE: usize = 2 * MAX_BATCH.1;
 /// Calls of one connection at once. The bound is on HTTP/2 streams, so that a call beyond it has not begun:
 /// calls that had begun and waited for their turn would fill the connection's window with what nobody reads
 /// yet, and those whose turn it is would starve.
@@ -75,21 +77,13 @@ struct Service {
 
 #[tonic::async_trait]
 impl StorageService for Service {
-    async fn put_blob(
+    async fn put_blobs(
         &self,
-        request: Request<PutBlobRequest>,
-    ) -> Result<Response<PutBlobResponse>, Status> {
-        let PutBlobRequest { name, blob } = request.into_inner();
+        request: Request<PutBlobsRequest>,
+    ) -> Result<Response<PutBlobsResponse>, Status> {
         self.measured(Operation::Put, async {
-            let name = BlobName::try_from(name).map_err(|error| refused("name", error))?;
-            if blob.len() > MAX_BLOB {
-                return Err(Status::invalid_argument(format!(
-                    "blob is {} bytes long, the most is {MAX_BLOB}",
-                    blob.len()
-                )));
-            }
-            self.store.put(name, blob).await?;
-            Ok(PutBlobResponse {})
+            self.store.put(batch(request.into_inner())?).await?;
+            Ok(PutBlobsResponse {})
         })
         .await
     }
@@ -148,6 +142,7 @@ impl Service {
                 tonic::Code::InvalidArgument => "refused",
                 tonic::Code::NotFound => "not_found",
                 tonic::Code::ResourceExhausted => "full",
+                tonic::Code::Aborted => "conflict",
                 tonic::Code::Unavailable => "stopping",
                 _ => "fault",
             },
@@ -155,6 +150,54 @@ impl Service {
         self.metrics.stored(operation, outcome, since);
         result.map(Response::new)
     }
+}
+
+/// The batch of a request, within all bounds.
+fn batch(request: PutBlobsRequest) -> Result<Batch, Status> {
+    let invalid = |message: String| Err(Status::invalid_argument(message));
+    let (most, most_bytes) = MAX_BATCH;
+    if request.blobs.is_empty() || request.blobs.len() > most {
+        return invalid(format!(
+            "blobs are {}, not 1 to {most}",
+            request.blobs.len()
+        ));
+    }
+    let mut names = BTreeSet::new();
+    let mut bytes = 0usize;
+    let mut blobs = Vec::with_capacity(request.blobs.len());
+    for put_blobs_request::Blob { name, blob } in request.blobs {
+        if blob.len() > MAX_BLOB {
+            return invalid(format!(
+                "blob is {} bytes long, the most is {MAX_BLOB}",
+                blob.len()
+            ));
+        }
+        bytes = bytes.saturating_add(blob.len());
+        if !names.insert(name.clone()) {
+            return invalid(format!("blobs name {} twice", name.escape_default()));
+        }
+        let name = BlobName::try_from(name).map_err(|error| refused("name", error))?;
+        blobs.push((name, blob));
+    }
+    if bytes > most_bytes {
+        return invalid(format!(
+            "blobs are {bytes} bytes long together, the most is {most_bytes}"
+        ));
+    }
+    let guard =
+        match request.guard {
+            None => None,
+            Some(put_blobs_request::Guard { name, sha256 }) => Some(Guard {
+                name: BlobName::try_from(name).map_err(|error| refused("guard.name", error))?,
+                sha256: match sha256.as_slice() {
+                    [] => None,
+                    bytes => Some(bytes.try_into().map_err(|_| {
+                        Status::invalid_argument("guard.sha256: 32 bytes, or none")
+                    })?),
+                },
+            }),
+        };
+    Ok(Batch { blobs, guard })
 }
 
 fn refused(field: &str, error: NameError) -> Status {
@@ -166,6 +209,7 @@ impl From<StorageError> for Status {
         let message = error.to_string();
         match error {
             StorageError::Quota { .. } | StorageError::Full(_) => Self::resource_exhausted(message),
+            StorageError::Conflict(_) => Self::aborted(message),
             StorageError::Fault(_) => Self::internal(message),
             StorageError::Stopped => Self::unavailable(message),
         }

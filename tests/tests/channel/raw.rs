@@ -223,7 +223,7 @@ pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 
 /// What somebody who stole the identity would present.
 pub fn certified(identity: &Identity) -> Arc<CertifiedKey> {
-    let key = p256::SecretKey::from_slice(identity.to_scalar().as_ref()).unwrap();
+    let key = p256::SecretKey::from_slice(identity.to_scalar().unwrap().as_ref()).unwrap();
     let key = PrivateKeyDer::Pkcs8(key.to_pkcs8_der().unwrap().as_bytes().to_vec().into());
     let key = rustls::crypto::ring::sign::any_ecdsa_type(&key).unwrap();
     let spki = CertificateDer::from(identity.spki().to_vec());

@@ -184,7 +184,7 @@ pub fn authorize_at(
         derivation_path,
     }
     .digest();
-    let signing_key = SigningKey::from_slice(identity.to_scalar().as_slice()).unwrap();
+    let signing_key = SigningKey::from_slice(identity.to_scalar().unwrap().as_slice()).unwrap();
     let signature: p256::ecdsa::Signature = signing_key.sign_prehash(&digest).unwrap();
     wire::CreateSigningRequestRequest {
         request_id: request_id.to_owned(),

@@ -1,7 +1,7 @@
 //! A host that does to sealed blobs what it likes.
 
 use arca_client::{Key, Payload, Scheme, State};
-use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, PutBlobRequest};
+use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, PutBlobsRequest, put_blobs_request};
 
 use crate::common::{PATIENCE, Running, new_key, psbt_payload, running};
 
@@ -20,11 +20,14 @@ async fn get(running: &Running, party: &str, name: &str) -> Vec<u8> {
 }
 
 async fn put(running: &Running, party: &str, name: &str, blob: Vec<u8>) {
-    let request = PutBlobRequest {
-        name: name.to_owned(),
-        blob,
+    let request = PutBlobsRequest {
+        blobs: vec![put_blobs_request::Blob {
+            name: name.to_owned(),
+            blob,
+        }],
+        guard: None,
     };
-    running.blobs(party).await.put_blob(request).await.unwrap();
+    running.blobs(party).await.put_blobs(request).await.unwrap();
 }
 
 fn object(key: &Key) -> String {

@@ -20,9 +20,10 @@ use arca_channel::{Attester, AttesterError, Endpoint, Identity, Limits, Peer};
 use arca_client::{Connection, Key, Payload, Scheme, clock};
 use arca_enclave_simulated::nsm::{LocalRoot, Nsm, Request as NsmRequest};
 use arca_proto::v1::{
-    CreateSigningRequestRequest, EnrollRequest, EnrollResponse, Frame, GetEvidenceRequest,
-    GetEvidenceResponse, ListPartiesRequest, ListPartiesResponse, OpenSession, PingRequest,
-    PingResponse, RoundMessage, Sign,
+    AcceptLossRequest, AcceptLossResponse, Claim, CreateSigningRequestRequest, EnrollRequest,
+    EnrollResponse, Frame, GetEvidenceRequest, GetEvidenceResponse, GetStateRequest,
+    GetStateResponse, Grant, ListPartiesRequest, ListPartiesResponse, OpenSession, PingRequest,
+    PingResponse, RoundMessage, Sign, StateAnchor,
     frame::Body,
     open_session::Task,
     party_service_server::{PartyService, PartyServiceServer},
@@ -71,13 +72,40 @@ impl Link {
         }
     }
 
+    /// The next frame that says more than how far its sender's state has come.
     async fn receive_any(&mut self) -> Frame {
-        let received = tokio::time::timeout(PATIENCE, self.incoming.message());
-        received
-            .await
-            .expect("a frame comes")
-            .unwrap()
-            .expect("the link is up")
+        loop {
+            let received = tokio::time::timeout(PATIENCE, self.incoming.message());
+            let frame = received
+                .await
+                .expect("a frame comes")
+                .unwrap()
+                .expect("the link is up");
+            if frame.body.is_some() {
+                return frame;
+            }
+        }
+    }
+
+    /// Claims the place of the only traitor, grants the peer its own, and sees both granted.
+    async fn greet(&mut self) {
+        let state = StateAnchor {
+            sequence: 0,
+            head: vec![0; 32],
+        };
+        let claim = Claim {
+            start: Some(state.clone()),
+            current: Some(state),
+        };
+        for body in [Body::Claim(claim), Body::Grant(Grant {})] {
+            self.outgoing
+                .send(Ok(frame(&[], 0, &self.peer.clone(), 0, body)))
+                .await
+                .unwrap();
+        }
+        let said = [self.receive_any().await, self.receive_any().await];
+        let said = said.map(|frame| frame.body.unwrap());
+        assert!(matches!(said, [Body::Claim(_), Body::Grant(_)]), "{said:?}");
     }
 }
 
@@ -153,6 +181,20 @@ impl PartyService for Traitor {
         Err(Status::unimplemented("not needed here"))
     }
 
+    async fn get_state(
+        &self,
+        _: Request<GetStateRequest>,
+    ) -> Result<Response<GetStateResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn accept_loss(
+        &self,
+        _: Request<AcceptLossRequest>,
+    ) -> Result<Response<AcceptLossResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse {}))
     }
@@ -173,17 +215,19 @@ impl PeerService for Traitor {
             .unwrap();
         let (peer, boot_id) = (peer.name().to_owned(), *peer.boot_id());
         let (outgoing, frames) = mpsc::channel(64);
-        let link = Link {
+        let mut link = Link {
             peer,
             boot_id,
             unanswered: HashSet::new(),
             incoming: request.into_inner(),
             outgoing,
         };
-        self.links
-            .send(link)
-            .await
-            .map_err(|_| Status::cancelled("the test is over"))?;
+        let links = self.links.clone();
+        tokio::spawn(async move {
+            link.greet().await;
+            // The test may be over.
+            let _ = links.send(link).await;
+        });
         Ok(Response::new(ReceiverStream::new(frames)))
     }
 }
@@ -500,6 +544,7 @@ fn frame(session: &[u8], key_epoch: u64, to: &str, sequence: u64, body: Body) ->
         from,
         to,
         sequence,
+        state: None,
         body: Some(body),
     }
 }
