@@ -30,6 +30,7 @@ use crate::{
     names,
     network::{Opening, SessionKey},
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
+    state::Footing,
     tags,
 };
 
@@ -425,6 +426,7 @@ async fn make(
         .generator(&*core.platform)
         .map_err(Error::from)?
         .fill_bytes(&mut session);
+    let stored = core.state.footing()?;
     let participants = both(&membership.party, &attempt.peer);
     let frames = core
         .network
@@ -440,7 +442,7 @@ async fn make(
         timeout_ms: u32::try_from(SETUP.as_millis()).unwrap_or(u32::MAX),
         task: Some(Task::MakePairSetup(MakePairSetup {})),
     })?;
-    run_setup(core, membership, session, attempt, boot_id, run).await
+    run_setup(core, membership, session, attempt, boot_id, run, stored).await
 }
 
 /// Takes part in a setup that a peer began.
@@ -473,9 +475,10 @@ async fn join(core: &Arc<Core>, opening: Opening) -> Result<(), Ended> {
         let attempt = core
             .pairs
             .begin_theirs(&membership.party, &opening.from, &boot_id)?;
-        Ok((membership, session, participants, attempt, boot_id))
+        let stored = core.state.footing()?;
+        Ok((membership, session, participants, attempt, boot_id, stored))
     };
-    let (membership, session, participants, attempt, boot_id) = match checked() {
+    let (membership, session, participants, attempt, boot_id, stored) = match checked() {
         Ok(checked) => checked,
         Err(error) => {
             opening.refuse(&core.network, &error);
@@ -488,7 +491,7 @@ async fn join(core: &Arc<Core>, opening: Opening) -> Result<(), Ended> {
         roster(&membership, session, &participants, timeout),
         opening.inbox,
     );
-    run_setup(core, &membership, session, attempt, boot_id, run).await
+    run_setup(core, &membership, session, attempt, boot_id, run, stored).await
 }
 
 /// The protocol itself, the same at both.
@@ -499,6 +502,7 @@ async fn run_setup(
     attempt: Attempt,
     boot_id: [u8; 16],
     mut run: Session,
+    stored: Footing,
 ) -> Result<(), Ended> {
     let me_first = membership.party < attempt.peer;
     let [first, second] = [1, 2].map(Participant::new);
@@ -539,10 +543,7 @@ async fn run_setup(
     let (start, rng) = Lane::Apart
         .run(move || (pair_setup(params, &mut rng), rng))
         .await?;
-    match run
-        .run(start, rng, Lane::Apart, core.state.footing()?)
-        .await
-    {
+    match run.run(start, rng, Lane::Apart, stored).await {
         Ok(setup) => {
             tracing::info!(peer = attempt.peer, "made a pairwise setup for ECDSA");
             attempt.finish(setup);
