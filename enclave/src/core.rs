@@ -10,7 +10,7 @@ use arca_attestation::{
     Expected,
     binder::Statement,
     loss::SignedLossAcceptance,
-    manifest::{Manifest, SignedManifest},
+    manifest::{AdministratorSignature, Manifest, SignedManifest},
     verify_live,
 };
 use arca_channel::{Attester, AttesterError, Clock, Endpoint, Identity, Limits};
@@ -551,7 +551,7 @@ pub fn manifest_from_wire(signed: wire::SignedManifest) -> Result<SignedManifest
 /// [`Error::Reject`] when one has the wrong length.
 pub fn signatures_from_wire(
     signatures: Vec<wire::ManifestSignature>,
-) -> Result<Vec<([u8; 32], [u8; 64])>, Error> {
+) -> Result<Vec<AdministratorSignature>, Error> {
     let invalid = |field| Error::invalid("INVALID_ARGUMENT", format!("signatures.{field}"));
     signatures
         .into_iter()

@@ -97,7 +97,7 @@ impl Place {
 enum Piece {
     /// In ascending order of paths.
     Page(Vec<(Path, Version)>),
-    Branch([Option<Digest>; FANOUT]),
+    Branch(Box<[Option<Digest>; FANOUT]>),
 }
 
 /// Why a look-up has no answer yet.
@@ -218,7 +218,7 @@ impl Index {
         let depth = place.0.len();
         let mut children = match present {
             Some(digest) => match self.piece(&place, digest)? {
-                Piece::Branch(children) => *children,
+                Piece::Branch(children) => children.clone(),
                 Piece::Page(entries) => {
                     let mut entries: BTreeMap<_, _> = entries.iter().copied().collect();
                     entries.extend(changes.iter().copied());
@@ -248,7 +248,7 @@ impl Index {
         if entries.len() <= PAGE || depth >= DEPTH {
             return Ok(record(changed, place, Piece::Page(entries)));
         }
-        let mut children = [None; FANOUT];
+        let mut children = Box::new([None; FANOUT]);
         for (step, child) in (0u8..).zip(children.iter_mut()) {
             let below = under(&entries, depth, step);
             if !below.is_empty() {
@@ -316,7 +316,7 @@ impl Piece {
             Self::Branch(children) => {
                 let mut out = vec![BRANCH_CODE];
                 let there = (0u16..)
-                    .zip(children)
+                    .zip(children.iter())
                     .filter(|(_, child)| child.is_some())
                     .fold(0u16, |there, (step, _)| there | 1 << step);
                 out.extend_from_slice(&there.to_be_bytes());
@@ -352,7 +352,7 @@ impl Piece {
             BRANCH_CODE => {
                 let (there, mut rest) = rest.split_first_chunk::<2>()?;
                 let there = u16::from_be_bytes(*there);
-                let mut children = [None; FANOUT];
+                let mut children = Box::new([None; FANOUT]);
                 for (step, child) in (0u16..).zip(children.iter_mut()) {
                     if there & 1 << step != 0 {
                         let (digest, after) = rest.split_first_chunk::<32>()?;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha384};
 
 use crate::{ClusterKind, Error, Measurements, TrustClass, UnixMillis};
 
-pub use signed::{SignedManifest, signing_bytes};
+pub use signed::{AdministratorSignature, SignedManifest, signing_bytes};
 
 /// A manifest in force: every rule holds, a quorum signed it, and what it revokes is gone from it.
 #[derive(Clone, Debug)]

@@ -118,7 +118,7 @@ impl SignedManifest {
 }
 
 /// A signer's Ed25519 public key and its signature.
-pub(crate) type AdministratorSignature = ([u8; 32], [u8; 64]);
+pub type AdministratorSignature = ([u8; 32], [u8; 64]);
 
 pub(crate) fn check_count(signatures: &[AdministratorSignature]) -> Result<(), Error> {
     if signatures.len() > MAX_SIGNATURES {

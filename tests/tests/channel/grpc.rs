@@ -8,7 +8,8 @@ use arca_channel::{Channel, Endpoint, Error, Peer, Target, connect, incoming};
 use arca_proto::v1::party_service_client::PartyServiceClient;
 use arca_proto::v1::party_service_server::{PartyService, PartyServiceServer};
 use arca_proto::v1::{
-    EnrollRequest, EnrollResponse, GetEvidenceRequest, GetEvidenceResponse, ListPartiesRequest,
+    AcceptLossRequest, AcceptLossResponse, EnrollRequest, EnrollResponse, GetEvidenceRequest,
+    GetEvidenceResponse, GetStateRequest, GetStateResponse, ListPartiesRequest,
     ListPartiesResponse, PingRequest, PingResponse,
 };
 use hyper_util::rt::TokioIo;
@@ -50,6 +51,20 @@ impl PartyService for WhoAmI {
         &self,
         _: Request<ListPartiesRequest>,
     ) -> Result<Response<ListPartiesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_state(
+        &self,
+        _: Request<GetStateRequest>,
+    ) -> Result<Response<GetStateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn accept_loss(
+        &self,
+        _: Request<AcceptLossRequest>,
+    ) -> Result<Response<AcceptLossResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }
