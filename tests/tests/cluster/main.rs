@@ -4,6 +4,7 @@
 //! - `ethereum`: what is signed, judged by a real node.
 //! - `bad_input`: every method refuses nonsense and goes on. `storage`: a host that damages, swaps, forgets or
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
+//! - `rollback`, `instances`: a host that goes back to an older disk, or runs two enclaves on copies of one.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -11,10 +12,13 @@
 mod bad_input;
 mod common;
 mod crashes;
+mod disk;
 mod ecdsa;
 mod ethereum;
+mod instances;
 mod membership;
 mod network;
+mod rollback;
 mod signing;
 mod storage;
 mod traitor;

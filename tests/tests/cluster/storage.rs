@@ -5,7 +5,7 @@ use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, PutBlobsRequest, put_blob
 
 use crate::common::{PATIENCE, Running, new_key, psbt_payload, running};
 
-async fn get(running: &Running, party: &str, name: &str) -> Vec<u8> {
+pub async fn get(running: &Running, party: &str, name: &str) -> Vec<u8> {
     let request = GetBlobRequest {
         name: name.to_owned(),
     };
@@ -19,7 +19,7 @@ async fn get(running: &Running, party: &str, name: &str) -> Vec<u8> {
         .blob
 }
 
-async fn put(running: &Running, party: &str, name: &str, blob: Vec<u8>) {
+pub async fn put(running: &Running, party: &str, name: &str, blob: Vec<u8>) {
     let request = PutBlobsRequest {
         blobs: vec![put_blobs_request::Blob {
             name: name.to_owned(),
@@ -35,7 +35,7 @@ fn object(key: &Key) -> String {
 }
 
 /// Restarts the party's enclave so that it reads its blobs anew.
-async fn restart_enclave(running: &mut Running, party: &str) {
+pub async fn restart_enclave(running: &mut Running, party: &str) {
     running
         .cluster
         .party_mut(party)
