@@ -25,7 +25,7 @@ pub(crate) struct Envelope<'a> {
     /// The payload's bytes, as signed.
     pub(crate) payload: &'a [u8],
     /// r and s.
-    signature: &'a [u8],
+    pub(crate) signature: &'a [u8; SIGNATURE],
 }
 
 impl<'a> Envelope<'a> {
@@ -37,7 +37,7 @@ impl<'a> Envelope<'a> {
             });
         }
         let mut reader = Reader::new(document);
-        let envelope = Self::read(&mut reader).map_err(|error| match error {
+        let [protected, payload, signature] = read(&mut reader).map_err(|error| match error {
             Broken::Refused(error) => error,
             Broken::Cbor(CborFault::Type) => Error::NotCoseSign1,
             Broken::Cbor(fault) => Error::Cbor {
@@ -46,14 +46,14 @@ impl<'a> Envelope<'a> {
                 fault,
             },
         })?;
-        check_protected_header(envelope.protected)?;
-        if envelope.signature.len() == SIGNATURE {
-            Ok(envelope)
-        } else {
-            Err(Error::SignatureLength {
-                size: envelope.signature.len(),
-            })
-        }
+        check_protected_header(protected)?;
+        Ok(Self {
+            protected,
+            payload,
+            signature: signature.try_into().map_err(|_| Error::SignatureLength {
+                size: signature.len(),
+            })?,
+        })
     }
 
     /// Whether `key` signed this payload together with `external_aad`.
@@ -63,35 +63,32 @@ impl<'a> Envelope<'a> {
         key.verify(&signed, &signature)
             .map_err(|_| Error::Signature)
     }
+}
 
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Broken> {
-        reader.skip_tag(TAG_COSE_SIGN1)?;
-        let mut left = reader.array()?;
-        let mut element = |reader: &mut Reader<'a>| match reader.more(&mut left)? {
-            true => Ok(()),
-            false => Err(Broken::Refused(Error::NotCoseSign1)),
-        };
-        element(reader)?;
-        let protected = reader.bytes()?;
-        element(reader)?;
-        let mut unprotected = reader.map()?;
-        if reader.more(&mut unprotected)? {
-            return Err(Error::UnprotectedHeader.into());
-        }
-        element(reader)?;
-        let payload = reader.bytes()?;
-        element(reader)?;
-        let signature = reader.bytes()?;
-        if reader.more(&mut left)? {
-            return Err(Error::NotCoseSign1.into());
-        }
-        reader.end()?;
-        Ok(Self {
-            protected,
-            payload,
-            signature,
-        })
+/// The three elements that matter: protected header, payload, signature.
+fn read<'a>(reader: &mut Reader<'a>) -> Result<[&'a [u8]; 3], Broken> {
+    reader.skip_tag(TAG_COSE_SIGN1)?;
+    let mut left = reader.array()?;
+    let mut element = |reader: &mut Reader<'a>| match reader.more(&mut left)? {
+        true => Ok(()),
+        false => Err(Broken::Refused(Error::NotCoseSign1)),
+    };
+    element(reader)?;
+    let protected = reader.bytes()?;
+    element(reader)?;
+    let mut unprotected = reader.map()?;
+    if reader.more(&mut unprotected)? {
+        return Err(Error::UnprotectedHeader.into());
     }
+    element(reader)?;
+    let payload = reader.bytes()?;
+    element(reader)?;
+    let signature = reader.bytes()?;
+    if reader.more(&mut left)? {
+        return Err(Error::NotCoseSign1.into());
+    }
+    reader.end()?;
+    Ok([protected, payload, signature])
 }
 
 /// `Sig_structure` of RFC 9052, section 4.4: `["Signature1", protected, external_aad, payload]`, over the bytes as

@@ -6,6 +6,17 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    // Evidence, before its first byte is read: what the verifier was given.
+    /// The attester is an NSM of a class for which the verifier has no root.
+    #[error("there is no trust anchor for evidence of class {class}")]
+    NoTrustAnchor {
+        /// The attester's class.
+        class: crate::TrustClass,
+    },
+    /// The attester is an HSM, and the verifier was given no roots of HSMs.
+    #[error("there are no roots of HSMs under which the evidence could be verified")]
+    NoHsmRoots,
+
     // Evidence, step 1: bounds and encoding.
     /// The document is longer than 16 KiB.
     #[error("the attestation document has {size} bytes; at most {max} are read")]
@@ -95,10 +106,10 @@ pub enum Error {
     NotCanonical,
 
     // Steps 4 and 5: the path from the pinned root to the leaf.
-    /// The bundle does not begin with the pinned root.
-    #[error("the certificate bundle begins with another root than the pinned one ({class})")]
+    /// The bundle does not begin with a pinned root.
+    #[error("the certificate bundle begins with another root than the pinned ones ({class})")]
     UntrustedRoot {
-        /// The class of the pinned root.
+        /// The class of the pinned roots.
         class: crate::TrustClass,
     },
     /// A certificate is refused.
@@ -109,6 +120,10 @@ pub enum Error {
         /// Why.
         fault: CertificateFault,
     },
+
+    /// Evidence of an HSM names another identity key than its certificate does.
+    #[error("the evidence's public key is not the one that the leaf certificate is for")]
+    OtherKeyThanCertified,
 
     // Step 6: time.
     /// The document is older than the live verifier tolerates.

@@ -11,8 +11,10 @@
 //! | `nonce` | bytes | the verifier's, at most 512 bytes |
 //! | `user_data` | bytes | see [`binder`](crate::binder), at most 512 bytes |
 //! | `public_key` | bytes | the identity key, SubjectPublicKeyInfo, DER |
-//! | `certificate` | bytes | of the identity key, DER, at most 1024 bytes |
-//! | `cabundle` | array of bytes | 1 to 8 authorities, DER, at most 1024 bytes each; root first, each followed by one that it issued |
+//! | `certificate` | bytes | of the identity key, DER, at most 2048 bytes |
+//! | `cabundle` | array of bytes | 1 to 8 authorities, DER, at most 2048 bytes each; root first, each followed by one that it issued |
+//!
+//! The whole has at most 16 KiB.
 //!
 //! # Security
 //! It proves that whoever made it can use the identity key, and that the organisation's authority has certified that
@@ -20,14 +22,21 @@
 
 use std::fmt;
 
+use p384::ecdsa::VerifyingKey;
+use p384::pkcs8::EncodePublicKey as _;
+
 use crate::cbor::{Reader, Writer};
-use crate::cose::{self, Broken};
-use crate::document::{MAX_CERTIFICATE, MAX_NONCE, MAX_PUBLIC_KEY, MAX_USER_DATA, within};
+use crate::cose::{self, Broken, Envelope, MAX_DOCUMENT};
+use crate::document::{MAX_NONCE, MAX_PUBLIC_KEY, MAX_USER_DATA, within};
 use crate::error::{CborFault, Error};
 use crate::{UnixMillis, tags};
 
 const VERSION: u64 = 1;
+/// What [`document`] adds to a payload, at most.
+const ENVELOPE: usize = 112;
 const MAX_TEXT: usize = 64;
+/// More than an NSM's have: organisations write long names and addresses into theirs.
+pub(crate) const MAX_CERTIFICATE: usize = 2048;
 /// Each certificate costs a signature verification.
 const MAX_BUNDLE: usize = 8;
 
@@ -129,6 +138,21 @@ impl fmt::Debug for Token {
     }
 }
 
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            manufacturer,
+            model,
+            serial,
+            firmware,
+        } = self;
+        write!(
+            f,
+            "{manufacturer} {model}, serial {serial}, firmware {firmware}"
+        )
+    }
+}
+
 /// What an HSM's evidence says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
@@ -142,9 +166,9 @@ pub struct Statement<'a> {
     pub user_data: &'a [u8],
     /// The identity key, P-384, SubjectPublicKeyInfo in DER.
     pub public_key: &'a [u8],
-    /// The identity key's certificate, DER, 1 to 1024 bytes.
+    /// The identity key's certificate, DER, 1 to 2048 bytes.
     pub certificate: &'a [u8],
-    /// 1 to 8 authorities, DER, 1 to 1024 bytes each: the root first, and last the one that issued `certificate`.
+    /// 1 to 8 authorities, DER, 1 to 2048 bytes each: the root first, and last the one that issued `certificate`.
     pub cabundle: Vec<&'a [u8]>,
 }
 
@@ -152,7 +176,7 @@ impl<'a> Statement<'a> {
     /// The payload's bytes.
     ///
     /// # Errors
-    /// [`Error::FieldBounds`] or [`Error::Timestamp`] when no verifier would read them.
+    /// [`Error::FieldBounds`], [`Error::Timestamp`] or [`Error::DocumentTooLarge`] when no verifier would read them.
     pub fn payload(&self) -> Result<Vec<u8>, Error> {
         self.check_bounds()?;
         let mut writer = Writer::default();
@@ -176,7 +200,15 @@ impl<'a> Statement<'a> {
         for authority in &self.cabundle {
             writer.bytes(authority);
         }
-        Ok(writer.finish())
+        let payload = writer.finish();
+        let size = payload.len().saturating_add(ENVELOPE);
+        if size > MAX_DOCUMENT {
+            return Err(Error::DocumentTooLarge {
+                size,
+                max: MAX_DOCUMENT,
+            });
+        }
+        Ok(payload)
     }
 
     /// The inverse of [`payload`](Self::payload): whatever that does not make is refused.
@@ -265,6 +297,33 @@ pub fn document(payload: &[u8], signature: &[u8; 96]) -> Vec<u8> {
     writer.bytes(payload);
     writer.bytes(signature);
     writer.finish()
+}
+
+/// The inverse of [`document`]: whatever that does not make is refused. Nothing is verified yet.
+pub(crate) fn parse(document: &[u8]) -> Result<(Envelope<'_>, Statement<'_>), Error> {
+    let envelope = Envelope::parse(document)?;
+    let statement = Statement::parse(envelope.payload)?;
+    if self::document(envelope.payload, envelope.signature) != document {
+        return Err(Error::NotCanonical);
+    }
+    Ok((envelope, statement))
+}
+
+/// Whether the payload begins as no NSM's does, for the choice between two error messages.
+pub(crate) fn looks_like_one(document: &[u8]) -> bool {
+    let begins = |payload: &[u8]| {
+        let mut reader = Reader::new(payload);
+        let mut left = reader.map().ok()?;
+        reader.more(&mut left).ok()?;
+        reader.text().ok().map(|key| key == "version")
+    };
+    Envelope::parse(document).is_ok_and(|envelope| begins(envelope.payload) == Some(true))
+}
+
+/// Whether `spki` is the DER encoding of `key`.
+pub(crate) fn is_spki_of(spki: &[u8], key: &VerifyingKey) -> bool {
+    key.to_public_key_der()
+        .is_ok_and(|encoded| encoded.as_bytes() == spki)
 }
 
 pub(crate) fn external_aad() -> &'static [u8] {

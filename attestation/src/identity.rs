@@ -1,12 +1,26 @@
 //! Identity keys as the manifest names them.
 
-/// Whether `spki` is the one DER encoding (uncompressed point) of a P-256 or P-384 key.
+/// The curve of an identity key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityCurve {
+    /// NIST P-256: keys that a program generated and keeps sealed or in a file.
+    P256,
+    /// NIST P-384: keys in hardware.
+    P384,
+}
+
+/// The curve of the key that `spki` encodes (SubjectPublicKeyInfo, RFC 5480), if it is on one of these and `spki` is its
+/// one DER encoding with an uncompressed point.
 ///
 /// One key has one encoding here, since identities are compared as bytes.
-pub(crate) fn is_canonical(spki: &[u8]) -> bool {
-    encoded_p256(spki)
-        .or_else(|| encoded_p384(spki))
-        .is_some_and(|encoded| encoded == spki)
+pub fn identity_curve(spki: &[u8]) -> Option<IdentityCurve> {
+    if encoded_p256(spki).is_some_and(|encoded| encoded == spki) {
+        Some(IdentityCurve::P256)
+    } else if encoded_p384(spki).is_some_and(|encoded| encoded == spki) {
+        Some(IdentityCurve::P384)
+    } else {
+        None
+    }
 }
 
 fn encoded_p256(spki: &[u8]) -> Option<Vec<u8>> {

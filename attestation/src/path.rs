@@ -1,4 +1,4 @@
-//! The path from the pinned root to the leaf, steps 4 and 5, after RFC 5280 section 6.
+//! The path from a pinned root to the leaf, steps 4 and 5, after RFC 5280 section 6.
 //!
 //! Narrower than the RFC where the format allows: ECDSA over P-384 with SHA-384 and nothing else, every
 //! certificate of the path counts towards a path length, and no critical extension but the two that are checked.
@@ -15,7 +15,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
 
 use crate::error::{CertificateFault, Error};
-use crate::{TrustAnchors, UnixMillis};
+use crate::{TrustClass, UnixMillis};
 
 /// RFC 5758, 3.2. Its parameters are absent.
 const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
@@ -27,17 +27,17 @@ pub(crate) struct Leaf {
     pub(crate) not_after: UnixMillis,
 }
 
-/// Verifies the path `bundle[0]`, …, `certificate` at the time `at`. The bundle is root first.
+/// Verifies the path `bundle[0]`, …, `certificate` at the time `at`. The bundle is root first, and that root has to be
+/// one of `roots`, those of `class`.
 pub(crate) fn verify(
-    anchors: &TrustAnchors,
+    class: TrustClass,
+    roots: &[&[u8]],
     bundle: &[&[u8]],
     certificate: &[u8],
     at: UnixMillis,
 ) -> Result<Leaf, Error> {
-    if bundle.first() != Some(&anchors.root()) {
-        return Err(Error::UntrustedRoot {
-            class: anchors.class(),
-        });
+    if !bundle.first().is_some_and(|first| roots.contains(first)) {
+        return Err(Error::UntrustedRoot { class });
     }
     let refused = |position, fault| Error::Certificate { position, fault };
 
@@ -150,7 +150,7 @@ impl<'a> Certificate<'a> {
         Ok(())
     }
 
-    /// Without an issuer it is the root, which was compared with the pinned one byte by byte.
+    /// Without an issuer it is the root, which was compared with the pinned ones byte by byte.
     fn check_issued_by(&self, issuer: Option<&Certificate<'_>>) -> Result<(), CertificateFault> {
         let Some(issuer) = issuer else { return Ok(()) };
         if self.issuer != issuer.subject {

@@ -1,15 +1,14 @@
-//! The appraisal of an attestation document, steps 4 to 11.
-
-use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Deref;
+//! The appraisal of evidence, steps 4 to 11 of the verifier.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::cose::Envelope;
 use crate::document::Fields;
-use crate::{Error, Measurements, TrustAnchors, TrustClass, UnixMillis, path};
+use crate::facts::{ArchivedEvidence, Attester, Evidence, Facts};
+use crate::{
+    Error, Measurements, ReferenceValues, TrustAnchors, TrustClass, UnixMillis, hsm, path,
+};
 
 /// How far, in milliseconds and in either direction, live evidence may be from the verifier's clock.
 pub const LIVE_SKEW: u64 = 5 * 60 * 1000;
@@ -20,8 +19,8 @@ const MIN_NONCE: usize = 16;
 /// What live evidence has to say. Every value is compared; an empty one refuses all evidence.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// Reference values: the evidence must equal one of them.
-    pub measurements: &'a [Measurements],
+    /// What the attester is, and what of that class is trusted.
+    pub reference: &'a ReferenceValues,
     /// At least 16 bytes, drawn by this verifier for this one verification.
     pub nonce: &'a [u8],
     /// The attester's identity key, SubjectPublicKeyInfo in DER.
@@ -33,8 +32,8 @@ pub struct Expected<'a> {
 /// What stored evidence has to say.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchiveExpected<'a> {
-    /// Reference values: the evidence must equal one of them. None at all refuses all evidence.
-    pub measurements: &'a [Measurements],
+    /// What the attester is, and what of that class is trusted. An empty list refuses all evidence.
+    pub reference: &'a ReferenceValues,
     /// The nonce that was asked for.
     pub nonce: Expectation<'a>,
     /// The attester's identity key.
@@ -52,8 +51,8 @@ pub enum Expectation<'a> {
     NotCompared,
 }
 
-/// Appraises evidence that was just made for this verifier. `document` is an untagged or tagged COSE_Sign1 of at
-/// most 16 KiB.
+/// Appraises evidence that was just made for this verifier. `document` is a COSE_Sign1 of at most 16 KiB: an NSM's
+/// attestation document, or a [statement of an HSM](hsm), as `expected` has it.
 ///
 /// # Errors
 /// The first step that refuses, in the order of [`Error`]'s variants.
@@ -66,16 +65,12 @@ pub fn verify_live(
     expected: &Expected<'_>,
     now: UnixMillis,
 ) -> Result<Evidence, Error> {
-    let facts = verify(
-        document,
-        anchors,
-        expected.measurements,
-        Clock::Verifier(now),
-    )?;
+    let facts = verify(document, anchors, expected.reference, Clock::Verifier(now))?;
     if expected.nonce.len() < MIN_NONCE {
         return Err(Error::MissingExpectation { field: "nonce" });
     }
-    facts.check_bound_to(
+    check_bound_to(
+        &facts,
         Expectation::Equals(expected.nonce),
         Expectation::Equals(expected.public_key),
         Expectation::Equals(expected.user_data),
@@ -95,222 +90,121 @@ pub fn verify_archive(
     anchors: &TrustAnchors,
     expected: &ArchiveExpected<'_>,
 ) -> Result<ArchivedEvidence, Error> {
-    let facts = verify(document, anchors, expected.measurements, Clock::Document)?;
-    facts.check_bound_to(expected.nonce, expected.public_key, expected.user_data)?;
+    let facts = verify(document, anchors, expected.reference, Clock::Document)?;
+    check_bound_to(
+        &facts,
+        expected.nonce,
+        expected.public_key,
+        expected.user_data,
+    )?;
     Ok(ArchivedEvidence(facts))
 }
 
-/// Reads a document without verifying anything, for display.
-///
-/// # Errors
-/// When the document is malformed, as [`verify_live`].
-pub fn inspect(document: &[u8]) -> Result<Inspection, Error> {
-    let fields = Fields::parse(Envelope::parse(document)?.payload)?;
-    Ok(Inspection {
-        claimed_module_id: fields.module_id.to_owned(),
-        claimed_timestamp: UnixMillis(fields.timestamp),
-        claimed_pcrs: fields.pcrs,
-        claimed_public_key: fields.public_key.map(<[u8]>::to_vec),
-        claimed_user_data: fields.user_data.map(<[u8]>::to_vec),
-        claimed_nonce: fields.nonce.map(<[u8]>::to_vec),
-        claimed_path: fields
-            .cabundle
-            .iter()
-            .chain([&fields.certificate])
-            .map(|der| der.to_vec())
-            .collect(),
-    })
+/// Whose clock certificates are judged by.
+#[derive(Clone, Copy)]
+enum Clock {
+    Verifier(UnixMillis),
+    Document,
 }
 
-/// What a document claims. Nothing of it is verified: anybody can write such a document.
-#[derive(Clone, Debug)]
-pub struct Inspection {
-    /// Names the enclave and its parent instance.
-    pub claimed_module_id: String,
-    /// When the document was made.
-    pub claimed_timestamp: UnixMillis,
-    /// By index, 0 to 31.
-    pub claimed_pcrs: BTreeMap<u8, [u8; 48]>,
-    /// Absent when the field is absent or null.
-    pub claimed_public_key: Option<Vec<u8>>,
-    /// Absent when the field is absent or null.
-    pub claimed_user_data: Option<Vec<u8>>,
-    /// Absent when the field is absent or null.
-    pub claimed_nonce: Option<Vec<u8>>,
-    /// DER certificates, root first, leaf last.
-    pub claimed_path: Vec<Vec<u8>>,
-}
-
-/// Evidence that [`verify_live`] found true: fresh, and bound to what the verifier expected.
-#[derive(Clone, Debug)]
-pub struct Evidence(Facts);
-
-/// Evidence that [`verify_archive`] found true at its own time.
-#[derive(Clone, Debug)]
-pub struct ArchivedEvidence(Facts);
-
-impl Deref for Evidence {
-    type Target = Facts;
-
-    fn deref(&self) -> &Facts {
-        &self.0
-    }
-}
-
-impl Deref for ArchivedEvidence {
-    type Target = Facts;
-
-    fn deref(&self) -> &Facts {
-        &self.0
-    }
-}
-
-/// What verified evidence says. Reached through [`Evidence`] and [`ArchivedEvidence`].
-#[derive(Clone)]
-pub struct Facts {
-    class: TrustClass,
-    module_id: String,
-    timestamp: UnixMillis,
-    not_after: UnixMillis,
-    measurements: Measurements,
-    pcrs: BTreeMap<u8, [u8; 48]>,
-    public_key: Option<Vec<u8>>,
-    user_data: Option<Vec<u8>>,
-    nonce: Option<Vec<u8>>,
-    digest: [u8; 32],
-}
-
-impl Facts {
-    /// The class of the anchors that it verified under.
-    pub fn class(&self) -> TrustClass {
-        self.class
-    }
-
-    /// Names the enclave and its parent instance.
-    pub fn module_id(&self) -> &str {
-        &self.module_id
-    }
-
-    /// When the document was made, by the attester's clock.
-    pub fn timestamp(&self) -> UnixMillis {
-        self.timestamp
-    }
-
-    /// Until when every certificate on the path is valid, that of the attester's signing key included.
-    pub fn not_after(&self) -> UnixMillis {
-        self.not_after
-    }
-
-    /// PCR 0, 1 and 2: one of the reference values.
-    pub fn measurements(&self) -> &Measurements {
-        &self.measurements
-    }
-
-    /// Every PCR by index, 0 to 31. Only 0, 1 and 2 were compared with anything.
-    pub fn pcrs(&self) -> &BTreeMap<u8, [u8; 48]> {
-        &self.pcrs
-    }
-
-    /// The key that the attester had included.
-    pub fn public_key(&self) -> Option<&[u8]> {
-        self.public_key.as_deref()
-    }
-
-    /// What the attester had included: see [`binder`](crate::binder).
-    pub fn user_data(&self) -> Option<&[u8]> {
-        self.user_data.as_deref()
-    }
-
-    /// The verifier's nonce.
-    pub fn nonce(&self) -> Option<&[u8]> {
-        self.nonce.as_deref()
-    }
-
-    /// SHA-256 of the document's bytes, as `sha256sum` gives it: names this document in logs and certificates.
-    ///
-    /// # Security
-    /// Identifies bytes, not a statement: ECDSA lets anybody make a second valid signature from the first.
-    pub fn digest(&self) -> [u8; 32] {
-        self.digest
-    }
-
-    /// Step 10.
-    fn check_bound_to(
-        &self,
-        nonce: Expectation<'_>,
-        public_key: Expectation<'_>,
-        user_data: Expectation<'_>,
-    ) -> Result<(), Error> {
-        if matches!(nonce, Expectation::Equals(_)) && self.nonce().unwrap_or_default().is_empty() {
-            return Err(Error::NonceMissing);
+impl Clock {
+    fn at(self, timestamp: UnixMillis) -> UnixMillis {
+        match self {
+            Self::Verifier(now) => now,
+            Self::Document => timestamp,
         }
-        check_equal("nonce", self.nonce(), nonce, Error::NonceMismatch)?;
-        check_equal(
-            "public_key",
-            self.public_key(),
-            public_key,
-            Error::PublicKeyMismatch,
-        )?;
-        check_equal(
-            "user_data",
-            self.user_data(),
-            user_data,
-            Error::UserDataMismatch,
-        )
     }
 }
 
-impl fmt::Debug for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Facts")
-            .field("class", &self.class)
-            .field("module_id", &self.module_id)
-            .field("timestamp", &self.timestamp)
-            .field("measurements", &self.measurements)
-            .field("digest", &hex::encode(self.digest))
-            .finish_non_exhaustive()
+/// Steps 1 to 9. What is expected says in which format the document has to be, and under which roots.
+fn verify(
+    document: &[u8],
+    anchors: &TrustAnchors,
+    reference: &ReferenceValues,
+    clock: Clock,
+) -> Result<Facts, Error> {
+    match reference {
+        ReferenceValues::Nitro(measurements) => {
+            verify_nsm(document, anchors, TrustClass::Nitro, measurements, clock)
+        }
+        ReferenceValues::Simulated(measurements) => verify_nsm(
+            document,
+            anchors,
+            TrustClass::Simulated,
+            measurements,
+            clock,
+        ),
+        ReferenceValues::Hsm(roots) => verify_hsm(document, roots, clock),
     }
 }
 
 /// `external_aad` of an NSM's documents.
 const NO_EXTERNAL_AAD: &[u8] = b"";
 
-/// Whose clock certificates are judged by.
-enum Clock {
-    Verifier(UnixMillis),
-    Document,
-}
-
-/// Steps 1 to 9.
-fn verify(
+fn verify_nsm(
     document: &[u8],
     anchors: &TrustAnchors,
+    class: TrustClass,
     references: &[Measurements],
     clock: Clock,
 ) -> Result<Facts, Error> {
+    let root = anchors.nsm_root(class)?;
     let envelope = Envelope::parse(document)?;
     let fields = Fields::parse(envelope.payload)?;
     let timestamp = UnixMillis(fields.timestamp);
-    let at = match clock {
-        Clock::Verifier(now) => now,
-        Clock::Document => timestamp,
-    };
-    let leaf = path::verify(anchors, &fields.cabundle, fields.certificate, at)?;
+    let at = clock.at(timestamp);
+    let leaf = path::verify(class, &[root], &fields.cabundle, fields.certificate, at)?;
     check_skew(timestamp, at)?;
     envelope.verify(&leaf.key, NO_EXTERNAL_AAD)?;
     let measurements = check_measurements(&fields, references)?;
 
     Ok(Facts {
-        class: anchors.class(),
-        module_id: fields.module_id.to_owned(),
+        class,
         timestamp,
         not_after: leaf.not_after,
-        measurements,
         public_key: fields.public_key.map(<[u8]>::to_vec),
         user_data: fields.user_data.map(<[u8]>::to_vec),
         nonce: fields.nonce.map(<[u8]>::to_vec),
-        pcrs: fields.pcrs,
         digest: Sha256::digest(document).into(),
+        attester: Attester::Enclave {
+            module_id: fields.module_id.to_owned(),
+            measurements,
+            pcrs: fields.pcrs,
+        },
+    })
+}
+
+/// An HSM's evidence has no measurements, so steps 8 and 9 fall away; that the key which signed is the one in the
+/// certificate *and* the one in the statement takes their place.
+fn verify_hsm(document: &[u8], roots: &[Vec<u8>], clock: Clock) -> Result<Facts, Error> {
+    if roots.is_empty() {
+        return Err(Error::NoHsmRoots);
+    }
+    let roots: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+    let (envelope, statement) = hsm::parse(document)?;
+    let at = clock.at(statement.timestamp);
+    let leaf = path::verify(
+        TrustClass::Hsm,
+        &roots,
+        &statement.cabundle,
+        statement.certificate,
+        at,
+    )?;
+    if !hsm::is_spki_of(statement.public_key, &leaf.key) {
+        return Err(Error::OtherKeyThanCertified);
+    }
+    check_skew(statement.timestamp, at)?;
+    envelope.verify(&leaf.key, hsm::external_aad())?;
+
+    Ok(Facts {
+        class: TrustClass::Hsm,
+        timestamp: statement.timestamp,
+        not_after: leaf.not_after,
+        public_key: Some(statement.public_key.to_vec()),
+        user_data: Some(statement.user_data.to_vec()),
+        nonce: Some(statement.nonce.to_vec()),
+        digest: Sha256::digest(document).into(),
+        attester: Attester::Hsm(statement.token),
     })
 }
 
@@ -355,6 +249,31 @@ fn check_measurements(
     } else {
         Ok(measurements)
     }
+}
+
+/// Step 10.
+fn check_bound_to(
+    facts: &Facts,
+    nonce: Expectation<'_>,
+    public_key: Expectation<'_>,
+    user_data: Expectation<'_>,
+) -> Result<(), Error> {
+    if matches!(nonce, Expectation::Equals(_)) && facts.nonce().unwrap_or_default().is_empty() {
+        return Err(Error::NonceMissing);
+    }
+    check_equal("nonce", facts.nonce(), nonce, Error::NonceMismatch)?;
+    check_equal(
+        "public_key",
+        facts.public_key(),
+        public_key,
+        Error::PublicKeyMismatch,
+    )?;
+    check_equal(
+        "user_data",
+        facts.user_data(),
+        user_data,
+        Error::UserDataMismatch,
+    )
 }
 
 fn check_equal(

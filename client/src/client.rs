@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arca_attestation::binder::Statement;
-use arca_attestation::{Expected, Measurements, TrustAnchors, verify_live};
+use arca_attestation::{Expected, ReferenceValues, TrustAnchors, verify_live};
 use arca_channel::Attested;
 use arca_proto::v1;
 use prost::Message;
@@ -60,7 +60,7 @@ pub struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct Appraisal {
     pub anchors: TrustAnchors,
-    pub references: Vec<Measurements>,
+    pub reference: ReferenceValues,
 }
 
 /// Keys on a page of a list; the parties allow no more.
@@ -166,7 +166,7 @@ impl Client {
             manifest_epoch: answer.manifest_epoch,
         };
         let expected = Expected {
-            measurements: &self.appraisal.references,
+            reference: &self.appraisal.reference,
             nonce: &nonce,
             public_key: attested.identity(),
             user_data: &statement.digest(),

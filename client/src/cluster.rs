@@ -74,6 +74,11 @@ impl Cluster {
                 format!("parties are {}", known.join(", ")),
             )
         })?;
+        let reference = self
+            .profile
+            .manifest()
+            .reference_values(name)
+            .ok_or_else(|| Error::bug(format!("the manifest no longer names party {name:?}")))?;
         let target = match self.authorizer {
             Some(_) => Target::Service(name.to_owned()),
             None => Target::Observe(name.to_owned()),
@@ -81,7 +86,7 @@ impl Cluster {
         let connection = Connection::open(name, address, self.endpoint.clone(), target).await?;
         let appraisal = Appraisal {
             anchors: self.profile.anchors().clone(),
-            references: self.profile.manifest().reference_values(name).to_vec(),
+            reference,
         };
         Ok(Client::new(
             name,
@@ -112,8 +117,8 @@ impl Cluster {
     }
 }
 
-/// Connects, as nobody, to an enclave that stands in no manifest yet, and verifies that it runs one of
-/// `references` under `anchors`.
+/// Connects, as nobody, to an enclave that stands in no manifest yet, and verifies under `anchors` that it is what
+/// `reference` says.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Untrusted`].
@@ -121,7 +126,7 @@ pub async fn candidate(
     name: &str,
     address: &str,
     anchors: &arca_attestation::TrustAnchors,
-    references: &[arca_attestation::Measurements],
+    reference: &arca_attestation::ReferenceValues,
 ) -> Result<Client> {
     let identity = Arc::new(Identity::generate(&mut OsRng).map_err(Error::bug)?);
     let endpoint = Endpoint::client(
@@ -131,11 +136,11 @@ pub async fn candidate(
         Limits::default(),
     )
     .map_err(Error::bug)?;
-    let target = Target::Candidate(references.to_vec());
+    let target = Target::Candidate(reference.clone());
     let connection = Connection::open(name, address, Arc::new(endpoint), target).await?;
     let appraisal = Appraisal {
         anchors: anchors.clone(),
-        references: references.to_vec(),
+        reference: reference.clone(),
     };
     Ok(Client::new(name, connection, appraisal, None))
 }

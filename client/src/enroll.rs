@@ -9,7 +9,7 @@ use std::time::Duration;
 use arca_attestation::manifest::{
     Administrator, Administrators, Draft, Party, Principal, SignedManifest,
 };
-use arca_attestation::{Measurements, TrustAnchors, TrustClass, UnixMillis};
+use arca_attestation::{Measurements, ReferenceValues, TrustAnchors, TrustClass, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
@@ -26,8 +26,9 @@ pub struct Candidate {
     pub address: String,
     /// What its evidence means.
     pub class: TrustClass,
-    /// The reference values that its evidence equals.
-    pub measurements: Measurements,
+    /// The reference values that its evidence equals. Evidence of an HSM has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measurements: Option<Measurements>,
     /// Its identity key, `SubjectPublicKeyInfo` in DER.
     #[serde(with = "hex::serde")]
     pub identity: Vec<u8>,
@@ -43,7 +44,7 @@ pub struct Candidate {
     pub evidence_digest: [u8; 32],
 }
 
-/// Connects to an enclave as nobody and verifies its evidence against `references`.
+/// Connects to an enclave as nobody and verifies its evidence against `reference`.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Untrusted`].
@@ -51,16 +52,16 @@ pub async fn collect(
     party: &str,
     address: &str,
     anchors: &TrustAnchors,
-    references: &[Measurements],
+    reference: &ReferenceValues,
 ) -> Result<Candidate> {
-    let client = candidate(party, address, anchors, references).await?;
+    let client = candidate(party, address, anchors, reference).await?;
     let attested = client.attested()?;
     let evidence = attested.evidence();
     Ok(Candidate {
         party: party.to_owned(),
         address: address.to_owned(),
         class: evidence.class(),
-        measurements: *evidence.measurements(),
+        measurements: evidence.measurements().copied(),
         identity: attested.identity().to_vec(),
         boot_id: *attested.boot_id(),
         manifest_epoch: attested.manifest_epoch(),
@@ -92,9 +93,10 @@ pub fn draft(
                 name: candidate.party.clone(),
                 class: candidate.class,
                 identity: candidate.identity.clone(),
-                measurements: vec![candidate.measurements],
+                measurements: candidate.measurements.into_iter().collect(),
             })
             .collect(),
+        hsm_roots: Vec::new(),
         administrators: Administrators {
             quorum,
             keys: administrators,

@@ -66,11 +66,11 @@ impl Fixture {
             } else {
                 TrustClass::Nitro
             },
-            measurements: Measurements {
+            measurements: Some(Measurements {
                 pcr0: [1; 48],
                 pcr1: [2; 48],
                 pcr2: [3; 48],
-            },
+            }),
             identity: spki(&p256::SecretKey::from_slice(&[5; 32]).unwrap()),
             boot_id: [0; 16],
             manifest_epoch: 0,
@@ -148,7 +148,7 @@ fn spki(key: &p256::SecretKey) -> Vec<u8> {
 fn a_profile_in_order_is_read() {
     let profile = Fixture::new("sim-acme").load().unwrap();
     assert!(profile.is_simulated());
-    assert_eq!(profile.anchors().class(), TrustClass::Simulated);
+    assert_eq!(profile.anchors().nsm_class(), Some(TrustClass::Simulated));
     assert_eq!(profile.manifest().cluster(), "sim-acme");
     assert_eq!(profile.principal().unwrap().0, "treasury");
     assert_eq!(profile.parties()["ceo"], "127.0.0.1:7101");
@@ -239,7 +239,7 @@ fn a_production_cluster_takes_no_simulated_root() {
     fixture.write_profile(&text.replace("simulated_root = \"root.der\"\n", ""));
     let profile = fixture.load().unwrap();
     assert!(!profile.is_simulated());
-    assert_eq!(profile.anchors().class(), TrustClass::Nitro);
+    assert_eq!(profile.anchors().nsm_class(), Some(TrustClass::Nitro));
 }
 
 #[test]

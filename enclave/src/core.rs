@@ -132,6 +132,7 @@ impl Core {
             Arc::new(identity),
             Arc::new(PlatformAttester(Arc::clone(&platform))),
             boot_id,
+            platform.class(),
             platform.anchors().clone(),
             Arc::new(PlatformClock(Arc::clone(&platform))),
             Limits::default(),
@@ -463,8 +464,11 @@ impl Core {
             .fill_bytes(&mut nonce);
         let identity = self.endpoint.identity().spki();
         let document = self.platform.evidence(&nonce, &nonce, identity).await?;
+        let reference = manifest.reference_values(party).ok_or(Error::Bug(
+            "a manifest is checked that does not name this party",
+        ))?;
         let expected = Expected {
-            measurements: manifest.reference_values(party),
+            reference: &reference,
             nonce: &nonce,
             public_key: identity,
             user_data: &nonce,

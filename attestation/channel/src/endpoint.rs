@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arca_attestation::manifest::Manifest;
-use arca_attestation::{ClusterKind, Measurements, TrustAnchors, UnixMillis};
+use arca_attestation::{ReferenceValues, TrustAnchors, TrustClass, UnixMillis};
 use tokio::sync::watch;
 
 use crate::tls::Configs;
@@ -70,9 +70,9 @@ pub enum Target {
     Service(String),
     /// A party of the manifest, as nobody: to see its evidence.
     Observe(String),
-    /// An enclave that stands in no manifest yet, as nobody. It must run one of these measurements; an empty
-    /// list matches nothing.
-    Candidate(Vec<Measurements>),
+    /// An enclave that stands in no manifest yet, as nobody. It must be of this class, and run one of these
+    /// measurements or be certified under one of these roots; an empty list matches nothing.
+    Candidate(ReferenceValues),
 }
 
 /// One side of channels. An enclave has one for all its connections, a client one for each cluster.
@@ -90,21 +90,27 @@ pub struct Endpoint {
 pub(crate) struct EnclaveSide {
     pub attester: Arc<dyn Attester>,
     pub boot_id: [u8; 16],
+    class: TrustClass,
 }
 
 impl Endpoint {
     /// An enclave's. It can accept, and once it has a manifest it is a party.
     ///
-    /// `boot_id` is drawn at each start.
+    /// `boot_id` is drawn at each start; `class` is that of the evidence that `attester` makes.
     pub fn enclave(
         identity: Arc<Identity>,
         attester: Arc<dyn Attester>,
         boot_id: [u8; 16],
+        class: TrustClass,
         anchors: TrustAnchors,
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let enclave = EnclaveSide { attester, boot_id };
+        let enclave = EnclaveSide {
+            attester,
+            boot_id,
+            class,
+        };
         Self::new(identity, Some(enclave), anchors, clock, limits)
     }
 
@@ -141,18 +147,27 @@ impl Endpoint {
     /// Taking the manifest that is already held changes nothing.
     ///
     /// # Errors
-    /// [`Error::Manifest`] when it is for another cluster than the one held or older, when its kind is not that
-    /// of this endpoint's trust anchors, or when this is an enclave and the manifest does not name it as a
-    /// party.
+    /// [`Error::Manifest`] when it is for another cluster than the one held or older, when it names a party whose
+    /// evidence this endpoint has no trust anchor for or is of a kind that the anchors are not for, or when this is
+    /// an enclave and the manifest does not name it as a party of its class.
     pub fn set_manifest(&self, manifest: Arc<Manifest>) -> Result<(), Error> {
-        if !ClusterKind::of(manifest.cluster()).admits(self.anchors.class()) {
+        if !self.anchors.suit(manifest.kind()) {
             return Err(Error::Manifest("its kind is not that of the trust anchors"));
         }
-        if self.enclave.is_some() {
+        if !manifest
+            .parties()
+            .iter()
+            .all(|party| self.anchors.admit(party.class))
+        {
+            return Err(Error::Manifest(
+                "it names parties of a class for which this program has no trust anchor",
+            ));
+        }
+        if let Some(enclave) = &self.enclave {
             let party = manifest
                 .party_by_identity(self.identity.spki())
                 .ok_or(Error::Manifest("it does not name this enclave as a party"))?;
-            if party.class != self.anchors.class() {
+            if party.class != enclave.class {
                 return Err(Error::Manifest("it gives this enclave another trust class"));
             }
         }

@@ -1,6 +1,6 @@
 //! Why a channel was not opened.
 
-use arca_attestation::{ClusterKind, TrustClass};
+use arca_attestation::ClusterKind;
 
 /// Reason of whatever went wrong inside this side.
 pub(crate) const INTERNAL: &str = "INTERNAL";
@@ -94,16 +94,9 @@ pub enum Error {
     /// The manifest on which this side decides is outside its period of validity.
     #[error("the manifest is outside its period of validity")]
     ManifestExpired,
-    /// The party's trust class is not the one that this side's trust anchors are for.
-    #[error("evidence of class {found} cannot be verified with trust anchors of class {anchors}")]
-    Class {
-        /// Class of the party or cluster.
-        found: TrustClass,
-        /// Class of this side's anchors.
-        anchors: TrustClass,
-    },
-    /// An enclave that is no party yet gives a cluster of a kind that this side's trust anchors are not for.
-    #[error("the enclave is of a {0} cluster, which these trust anchors are not for")]
+    /// An enclave that is no party yet gives a cluster of a kind that it cannot be of, or that this side's trust
+    /// anchors are not for.
+    #[error("the enclave is of a {0} cluster, which it cannot be under these trust anchors")]
     WrongKind(ClusterKind),
     /// The evidence was refused.
     #[error("evidence refused: {0}")]
@@ -131,6 +124,9 @@ pub enum Error {
     /// These bytes are no secret key.
     #[error("not a P-256 secret key")]
     SecretKey,
+    /// The hardware's identity key is not one that this channel can use.
+    #[error("the hardware's identity key is not the canonical SubjectPublicKeyInfo of a P-384 key")]
+    HardwareKey,
 }
 
 impl Error {
@@ -156,12 +152,16 @@ impl Error {
             Self::Revoked => "REVOKED",
             Self::Epoch { .. } => "MANIFEST_EPOCH",
             Self::ManifestExpired => "MANIFEST_EXPIRED",
-            Self::Class { .. } | Self::WrongKind(_) => "TRUST_CLASS",
+            Self::WrongKind(_) => "TRUST_CLASS",
             Self::Evidence(_) => "EVIDENCE_REFUSED",
             Self::EvidenceExpiring => "EVIDENCE_EXPIRING",
             Self::ManifestChanged => "MANIFEST_CHANGED",
             Self::Manifest(_) => "MANIFEST",
-            Self::Attester(_) | Self::NoAttester | Self::Random | Self::SecretKey => INTERNAL,
+            Self::Attester(_)
+            | Self::NoAttester
+            | Self::Random
+            | Self::SecretKey
+            | Self::HardwareKey => INTERNAL,
         }
     }
 }

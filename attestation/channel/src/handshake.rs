@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arca_attestation::binder::{Binder, Role};
 use arca_attestation::manifest::{Manifest, Party, Revocation};
-use arca_attestation::{ClusterKind, Expected, Measurements, TrustClass, UnixMillis, verify_live};
+use arca_attestation::{ClusterKind, Expected, ReferenceValues, UnixMillis, verify_live};
 use arca_proto::v1::channel_message::Body;
 use arca_proto::v1::{ChannelAccept, ChannelHello, ChannelProof, ChannelRole};
 use rand_core::CryptoRngCore;
@@ -245,8 +245,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
             Aim::Party { party, .. } => {
                 Peer::Party(self.verify_party(Role::Responder, party, proof, &nonce)?)
             }
-            Aim::Candidate(measurements) => {
-                Peer::Candidate(self.verify_candidate(measurements, proof, &nonce)?)
+            Aim::Candidate(reference) => {
+                Peer::Candidate(self.verify_candidate(reference, proof, &nonce)?)
             }
         };
         let verified = self.limit(peer)?;
@@ -333,21 +333,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
                 theirs: proof.manifest_epoch,
             });
         }
-        self.refuse_class(party.class)?;
-        self.verify(role, proof, nonce, &party.measurements)
+        // The class is the one that the manifest gives the party, and decides how its evidence is read.
+        let reference = manifest
+            .reference_values(&party.name)
+            .ok_or_else(|| Error::UnknownParty(party.name.clone()))?;
+        self.verify(role, proof, nonce, &reference)
     }
 
     fn verify_candidate(
         &self,
-        measurements: &[Measurements],
+        reference: &ReferenceValues,
         proof: Proof,
         nonce: &Nonce,
     ) -> Result<Attested, Error> {
         let kind = ClusterKind::of(&proof.cluster);
-        if !proof.cluster.is_empty() && !kind.admits(self.endpoint.anchors.class()) {
+        let possible = kind.admits(reference.class()) && self.endpoint.anchors.suit(kind);
+        if !proof.cluster.is_empty() && !possible {
             return Err(Error::WrongKind(kind));
         }
-        self.verify(Role::Responder, proof, nonce, measurements)
+        self.verify(Role::Responder, proof, nonce, reference)
     }
 
     /// Appraises the evidence of the side in `role` against everything this side knows of the connection.
@@ -356,7 +360,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
         role: Role,
         proof: Proof,
         nonce: &Nonce,
-        measurements: &[Measurements],
+        reference: &ReferenceValues,
     ) -> Result<Attested, Error> {
         let identity = self.session.peer_spki.clone();
         let binder = Binder {
@@ -371,7 +375,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
             manifest_epoch: proof.manifest_epoch,
         };
         let expected = Expected {
-            measurements,
+            reference,
             nonce,
             public_key: &identity,
             user_data: &binder.digest(),
@@ -403,14 +407,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Handshake<'a, S> {
     fn refuse_reflection(&self) -> Result<(), Error> {
         if self.session.peer_spki == self.endpoint.identity.spki() {
             return Err(Error::Reflection);
-        }
-        Ok(())
-    }
-
-    fn refuse_class(&self, found: TrustClass) -> Result<(), Error> {
-        let anchors = self.endpoint.anchors.class();
-        if found != anchors {
-            return Err(Error::Class { found, anchors });
         }
         Ok(())
     }
@@ -486,7 +482,7 @@ enum Aim<'a> {
         manifest: &'a Manifest,
         party: &'a Party,
     },
-    Candidate(&'a [Measurements]),
+    Candidate(&'a ReferenceValues),
 }
 
 impl<'a> Aim<'a> {
@@ -495,7 +491,7 @@ impl<'a> Aim<'a> {
             Target::Peer(name) => (Claim::Party, name),
             Target::Service(name) => (Claim::Principal, name),
             Target::Observe(name) => (Claim::Visitor, name),
-            Target::Candidate(measurements) => return Ok(Self::Candidate(measurements)),
+            Target::Candidate(reference) => return Ok(Self::Candidate(reference)),
         };
         let manifest = manifest.ok_or(Error::NotEnrolled("this side"))?;
         let party = manifest

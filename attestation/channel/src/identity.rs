@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arca_attestation::{IdentityCurve, identity_curve};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
-use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
+use p256::pkcs8::EncodePublicKey;
 use rand_core::CryptoRngCore;
 use rustls::sign::{CertifiedKey, Signer, SigningKey as TlsSigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
@@ -14,13 +15,13 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// The key that TLS handshakes are signed with; the manifest names its public half. P-256 in memory, or P-384 in
-/// hardware.
+/// The key that TLS handshakes are signed with; the manifest names its public half. Either a P-256 key that this
+/// program holds, or a P-384 key in hardware.
 ///
 /// A principal signs its requests with it too. The two uses cannot be confused: what TLS 1.3 signs begins with 64
 /// spaces (RFC 8446, 4.4.3), a request with a domain tag.
 ///
-/// Not `Clone`: share it in an [`Arc`]. A secret in memory has one copy on the heap and is zeroised when the last
+/// Not `Clone`: share it in an [`Arc`]. The secret has one copy on the heap and is zeroised when the last
 /// user drops it.
 pub struct Identity {
     key: IdentityKey,
@@ -28,7 +29,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new key, in memory.
+    /// A new key.
     pub fn generate(rng: &mut dyn CryptoRngCore) -> Result<Self, Error> {
         Self::from_key(SigningKey::random(&mut { rng }))
     }
@@ -42,25 +43,10 @@ impl Identity {
         Self::from_key(key)
     }
 
-    /// A key that stays where it is. Each handshake asks for one signature.
-    ///
-    /// # Errors
-    /// [`Error::SecretKey`] when it is no P-384 key in canonical encoding.
-    pub fn hardware(key: Arc<dyn HardwareKey>) -> Result<Self, Error> {
-        let spki = key.spki().to_vec();
-        if curve_of(&spki) != Some(Curve::P384) {
-            return Err(Error::SecretKey);
-        }
-        Ok(Self {
-            key: IdentityKey::Hardware(key),
-            spki,
-        })
-    }
-
-    /// The secret scalar, 32 bytes, big-endian, for sealing; `None` when it is in hardware.
+    /// The secret scalar, 32 bytes, big-endian, for sealing. There is none of a key in hardware.
     pub fn to_scalar(&self) -> Option<Zeroizing<[u8; 32]>> {
         match &self.key {
-            IdentityKey::Memory(key) => Some(Zeroizing::new(key.to_bytes().into())),
+            IdentityKey::Software(key) => Some(Zeroizing::new(key.to_bytes().into())),
             IdentityKey::Hardware(_) => None,
         }
     }
@@ -70,6 +56,23 @@ impl Identity {
         &self.spki
     }
 
+    /// A key that hardware holds. [`HardwareKey::sign`] is called for each handshake, by whichever thread drives it:
+    /// in a runtime with several threads as blocking work. Such a runtime must not drive handshakes in a
+    /// `LocalSet`.
+    ///
+    /// # Errors
+    /// [`Error::HardwareKey`] when its public key is not the canonical encoding of a P-384 key.
+    pub fn hardware(key: Arc<dyn HardwareKey>) -> Result<Self, Error> {
+        let spki = key.spki().to_vec();
+        if identity_curve(&spki) != Some(IdentityCurve::P384) {
+            return Err(Error::HardwareKey);
+        }
+        Ok(Self {
+            key: IdentityKey::Hardware(key),
+            spki,
+        })
+    }
+
     fn from_key(key: SigningKey) -> Result<Self, Error> {
         let spki = key
             .verifying_key()
@@ -77,7 +80,7 @@ impl Identity {
             .map_err(|_| Error::SecretKey)?
             .into_vec();
         Ok(Self {
-            key: IdentityKey::Memory(Arc::new(key)),
+            key: IdentityKey::Software(Arc::new(key)),
             spki,
         })
     }
@@ -114,65 +117,17 @@ pub trait HardwareKey: Send + Sync {
 #[error("{0}")]
 pub struct HardwareKeyError(pub String);
 
-/// Whether these bytes are a P-256 or P-384 public key in the one encoding that [`Identity::spki`] uses, so that a
-/// key has one name only.
-pub fn is_canonical_spki(spki: &[u8]) -> bool {
-    curve_of(spki).is_some()
-}
-
-/// Which curve a key is on; `None` for any but the canonical encoding.
-pub(crate) fn curve_of(spki: &[u8]) -> Option<Curve> {
-    let p256 = p256::PublicKey::from_public_key_der(spki)
-        .ok()
-        .and_then(|key| key.to_public_key_der().ok());
-    if p256.is_some_and(|canonical| canonical.as_bytes() == spki) {
-        return Some(Curve::P256);
-    }
-    let p384 = p384::PublicKey::from_public_key_der(spki)
-        .ok()
-        .and_then(|key| key.to_public_key_der().ok());
-    if p384.is_some_and(|canonical| canonical.as_bytes() == spki) {
-        return Some(Curve::P384);
-    }
-    None
-}
-
-/// The curves of identity keys, each with one way to sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Curve {
-    P256,
-    P384,
-}
-
-impl Curve {
-    pub fn scheme(self) -> SignatureScheme {
-        match self {
-            Self::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
-            Self::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
-        }
-    }
-}
-
-/// Shares the one secret with rustls' signers, which outlive the borrow.
+/// Shares the one key with rustls' signers, which outlive the borrow.
 #[derive(Clone)]
 enum IdentityKey {
-    Memory(Arc<SigningKey>),
+    Software(Arc<SigningKey>),
     Hardware(Arc<dyn HardwareKey>),
-}
-
-impl IdentityKey {
-    fn curve(&self) -> Curve {
-        match self {
-            Self::Memory(_) => Curve::P256,
-            Self::Hardware(_) => Curve::P384,
-        }
-    }
 }
 
 impl TlsSigningKey for IdentityKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         offered
-            .contains(&self.curve().scheme())
+            .contains(&Signer::scheme(self))
             .then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
@@ -182,29 +137,39 @@ impl TlsSigningKey for IdentityKey {
 }
 
 impl Signer for IdentityKey {
-    /// In memory deterministic (RFC 6979): needs no randomness, so none can fail it.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         match self {
-            Self::Memory(key) => {
-                let signature: DerSignature = key
-                    .try_sign(message)
-                    .map_err(|_| rustls::Error::General("signing failed".into()))?;
-                Ok(signature.as_bytes().to_vec())
-            }
-            Self::Hardware(key) => off_the_runtime(|| key.sign(message))
-                .map_err(|error| rustls::Error::General(error.to_string())),
+            // Deterministic (RFC 6979): needs no randomness, so none can fail it.
+            Self::Software(key) => key
+                .try_sign(message)
+                .map(|signature: DerSignature| signature.as_bytes().to_vec())
+                .map_err(|_| rustls::Error::General("signing failed".into())),
+            Self::Hardware(key) => blocking(|| key.sign(message)).map_err(|error| {
+                rustls::Error::General(format!("the hardware did not sign: {error}"))
+            }),
         }
     }
 
     fn scheme(&self) -> SignatureScheme {
-        self.curve().scheme()
+        scheme(match self {
+            Self::Software(_) => IdentityCurve::P256,
+            Self::Hardware(_) => IdentityCurve::P384,
+        })
     }
 }
 
-/// Runs what may take as long as hardware takes while the runtime's other tasks go on elsewhere.
-fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
-    let flavour = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    match flavour {
+/// The one scheme that a key on this curve signs with. RFC 8446, 4.2.3, ties each to its curve.
+pub(crate) fn scheme(curve: IdentityCurve) -> SignatureScheme {
+    match curve {
+        IdentityCurve::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+        IdentityCurve::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+    }
+}
+
+/// Lets a runtime with several threads go on with its other tasks meanwhile; elsewhere there is nothing to hand them
+/// to.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }

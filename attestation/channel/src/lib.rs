@@ -24,7 +24,7 @@ pub use channel::Channel;
 pub use endpoint::{Attester, AttesterError, Clock, Endpoint, Limits, Target};
 pub use error::Error;
 pub use handshake::{accept, connect};
-pub use identity::{HardwareKey, HardwareKeyError, Identity, is_canonical_spki};
+pub use identity::{HardwareKey, HardwareKeyError, Identity};
 pub use incoming::incoming;
 pub use peer::{Attested, Peer, Principal, Visitor};
 

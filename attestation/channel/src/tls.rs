@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arca_attestation::binder::Role;
+use arca_attestation::{IdentityCurve, identity_curve};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
@@ -18,7 +19,7 @@ use rustls::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::identity::{Curve, Identity, curve_of};
+use crate::identity::{Identity, scheme};
 use crate::{ALPN, Error};
 
 /// Both directions' configuration for one identity.
@@ -128,7 +129,7 @@ fn export<S>(stream: &TlsStream<S>, role: Role) -> Result<[u8; 32], Error> {
     .map_err(Error::Tls)
 }
 
-/// Accepts any P-256 or P-384 key whose holder signed the transcript.
+/// Accepts any P-256 or P-384 key whose holder signed the transcript, each with the scheme of its own curve.
 ///
 /// With a raw public key, the bytes that identify the peer are the ones whose signature was verified: there
 /// is no certificate for two parsers to read differently.
@@ -140,7 +141,7 @@ impl PossessionOnly {
         key: &CertificateDer<'_>,
         more: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        if more.is_empty() && curve_of(key).is_some() {
+        if more.is_empty() && identity_curve(key).is_some() {
             Ok(())
         } else {
             Err(CertificateError::BadEncoding.into())
@@ -153,8 +154,8 @@ impl PossessionOnly {
         key: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // Each curve has one scheme: the key decides, not what the signature says of itself.
-        if curve_of(key).map(Curve::scheme) != Some(signed.scheme) {
+        // Whatever the signature algorithm makes of the other scheme: a key has one.
+        if identity_curve(key).map(scheme) != Some(signed.scheme) {
             return Err(CertificateError::BadSignature.into());
         }
         verify_tls13_signature_with_raw_key(
@@ -197,7 +198,9 @@ impl ServerCertVerifier for PossessionOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![Curve::P256.scheme(), Curve::P384.scheme()]
+        [IdentityCurve::P256, IdentityCurve::P384]
+            .map(scheme)
+            .into()
     }
 
     fn requires_raw_public_keys(&self) -> bool {
@@ -238,7 +241,9 @@ impl ClientCertVerifier for PossessionOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![Curve::P256.scheme(), Curve::P384.scheme()]
+        [IdentityCurve::P256, IdentityCurve::P384]
+            .map(scheme)
+            .into()
     }
 
     fn requires_raw_public_keys(&self) -> bool {

@@ -9,7 +9,7 @@ pub(crate) mod signed;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha384};
 
-use crate::{ClusterKind, Error, Measurements, TrustClass, UnixMillis};
+use crate::{ClusterKind, Error, Measurements, ReferenceValues, TrustClass, UnixMillis};
 
 pub use signed::{AdministratorSignature, SignedManifest, signing_bytes};
 
@@ -63,10 +63,20 @@ impl Manifest {
             .find(|party| party.identity == identity)
     }
 
-    /// What the party with this name may run. Empty when there is no such party or all of it is revoked, and
-    /// then no evidence verifies.
-    pub fn reference_values(&self, party: &str) -> &[Measurements] {
-        self.party(party).map_or(&[], |party| &party.measurements)
+    /// What evidence of the party with this name is appraised by: its class, and the images that it may run or the
+    /// roots of HSMs. Nothing when there is no such party. When all of its images are revoked no evidence verifies.
+    pub fn reference_values(&self, party: &str) -> Option<ReferenceValues> {
+        let party = self.party(party)?;
+        Some(match party.class {
+            TrustClass::Nitro => ReferenceValues::Nitro(party.measurements.clone()),
+            TrustClass::Simulated => ReferenceValues::Simulated(party.measurements.clone()),
+            TrustClass::Hsm => ReferenceValues::Hsm(self.hsm_roots().to_vec()),
+        })
+    }
+
+    /// The roots, DER, under which the identity keys of parties of class `hsm` are certified.
+    pub fn hsm_roots(&self) -> &[Vec<u8>] {
+        &self.draft.hsm_roots
     }
 
     /// The principals whose identity is not revoked, in the manifest's order.
@@ -135,6 +145,10 @@ pub struct Draft {
     pub not_after: UnixMillis,
     /// 1 to 32, with different names and identities.
     pub parties: Vec<Party>,
+    /// Certificates, DER, of the organisation's own authorities, under which its HSMs' identity keys are certified: 1
+    /// to 4 when there is a party of class `hsm`, and none otherwise. Hexadecimal in JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "hex_list")]
+    pub hsm_roots: Vec<Vec<u8>>,
     /// Who may sign this manifest and the next one.
     pub administrators: Administrators,
     /// At most 128, with different names and identities, none of which is a party's.
@@ -189,7 +203,8 @@ pub struct Party {
     pub name: String,
     /// How its evidence is to be understood.
     pub class: TrustClass,
-    /// Its identity key, which is its TLS key: SubjectPublicKeyInfo, DER, P-256 or P-384. Hexadecimal in JSON.
+    /// Its identity key, which is its TLS key: SubjectPublicKeyInfo, DER, P-256 or P-384; of class `hsm` P-384.
+    /// Hexadecimal in JSON.
     #[serde(with = "hex::serde")]
     pub identity: Vec<u8>,
     /// Images that it may run: 1 to 16, or none for `hsm`, whose evidence does not say which code runs.
@@ -246,6 +261,26 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicyDigest(#[serde(with = "hex::serde")] pub [u8; 32]);
+
+/// Byte strings, each in hexadecimal.
+mod hex_list {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Hex(#[serde(with = "hex::serde")] Vec<u8>);
+
+    pub(super) fn serialize<S: Serializer>(list: &[Vec<u8>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(hex::encode))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Vec<u8>>, D::Error> {
+        let list = Vec::<Hex>::deserialize(from)?;
+        Ok(list.into_iter().map(|hex| hex.0).collect())
+    }
+}
 
 /// Something that is no longer trusted, wherever else the manifest names it. Hexadecimal in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use ed25519_dalek::VerifyingKey;
 
 use super::{Administrators, Draft, Party, Principal, Revocation};
-use crate::{ClusterKind, Error, TrustClass, identity};
+use crate::{ClusterKind, Error, IdentityCurve, TrustClass, anchors, hsm, identity_curve, path};
 
 /// The longest manifest that is read, in bytes.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
 const MAX_NAME: usize = 32;
 const MAX_PARTIES: usize = 32;
+const MAX_HSM_ROOTS: usize = 4;
 const MAX_MEASUREMENTS: usize = 16;
 const MAX_ADMINISTRATORS: usize = 32;
 const MAX_PRINCIPALS: usize = 128;
@@ -50,6 +51,7 @@ impl Draft {
             "are more than 256",
         )?;
 
+        self.check_hsm_roots()?;
         let kind = ClusterKind::of(&self.cluster);
         for party in &self.parties {
             party.check(kind)?;
@@ -76,6 +78,43 @@ impl Draft {
             "share an identity",
         )?;
         self.administrators.check()
+    }
+
+    /// A root that nobody needs would stand for nothing but a mistake.
+    fn check_hsm_roots(&self) -> Result<(), Error> {
+        let field = "hsm_roots";
+        rule(
+            self.hsm_roots.len() <= MAX_HSM_ROOTS,
+            field,
+            "are more than 4",
+        )?;
+        rule(
+            distinct(self.hsm_roots.iter()),
+            field,
+            "name one root twice",
+        )?;
+        for root in &self.hsm_roots {
+            rule(
+                !anchors::is_production_root(root),
+                field,
+                "name the AWS Nitro root, which certifies no HSM",
+            )?;
+            rule(
+                root.len() <= hsm::MAX_CERTIFICATE && path::check_root(root).is_ok(),
+                field,
+                "name something else than the DER certificate of a P-384 authority, at most 2048 bytes long",
+            )?;
+        }
+        let of_hsm = |party: &Party| party.class == TrustClass::Hsm;
+        match (self.parties.iter().any(of_hsm), self.hsm_roots.is_empty()) {
+            (true, true) => rule(false, field, "are none, and there is a party of class hsm"),
+            (false, false) => rule(
+                false,
+                field,
+                "are for parties of class hsm, and there is none",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Takes out every party and principal whose identity is revoked, and every revoked measurement.
@@ -113,7 +152,7 @@ impl Party {
             "does not belong in a cluster of this kind",
         )?;
         rule(
-            identity::is_canonical(&self.identity),
+            identity_curve(&self.identity).is_some(),
             "party identity",
             IDENTITY_RULE,
         )?;
@@ -126,11 +165,18 @@ impl Party {
                     "are none, or more than 16",
                 )?;
             }
-            TrustClass::Hsm => rule(
-                count == 0,
-                "measurements",
-                "mean nothing for a party of class hsm",
-            )?,
+            TrustClass::Hsm => {
+                rule(
+                    count == 0,
+                    "measurements",
+                    "mean nothing for a party of class hsm",
+                )?;
+                rule(
+                    identity_curve(&self.identity) == Some(IdentityCurve::P384),
+                    "party identity",
+                    "is no P-384 key, and the party's class is hsm",
+                )?;
+            }
         }
         let debug = self
             .measurements
@@ -148,7 +194,7 @@ impl Principal {
     fn check(&self) -> Result<(), Error> {
         rule(is_name(&self.name), "principal name", NAME_RULE)?;
         rule(
-            identity::is_canonical(&self.identity),
+            identity_curve(&self.identity).is_some(),
             "principal identity",
             IDENTITY_RULE,
         )?;

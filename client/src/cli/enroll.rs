@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arca_attestation::manifest::{Administrator, Draft, Principal, Role};
-use arca_attestation::{ClusterKind, TrustAnchors, UnixMillis};
+use arca_attestation::{ClusterKind, Measurements, ReferenceValues, TrustAnchors, UnixMillis};
 use arca_client::enroll::{self, Candidate};
 use arca_client::{
     Administrators, Cluster, Error, Kind, ProfileFile, PublicKey, candidate, clock, keyfile,
@@ -233,9 +233,10 @@ async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<(
         .iter()
         .map(|path| enroll::read_measurements(path))
         .collect::<Result<Vec<_>, _>>()?;
+    let reference = ReferenceValues::enclave(ClusterKind::of(&arguments.cluster), references);
     let mut candidates = Vec::new();
     for (name, address) in &arguments.parties {
-        let collect = enroll::collect(name, address, &anchors, &references);
+        let collect = enroll::collect(name, address, &anchors, &reference);
         candidates.push(
             context
                 .output
@@ -268,12 +269,10 @@ async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<(
             page.check(
                 true,
                 &format!(
-                    "{}: evidence of class {} verified, pcr0 {}…, identity {}…",
+                    "{}: evidence of class {} verified, {}identity {}…",
                     one.party,
                     one.class,
-                    hex::encode(one.measurements.pcr0)
-                        .get(..16)
-                        .unwrap_or_default(),
+                    image(one.measurements.as_ref()),
                     hex::encode(&one.identity).get(54..70).unwrap_or_default(),
                 ),
             );
@@ -306,7 +305,10 @@ async fn apply(context: &Context, arguments: ApplyArguments) -> anyhow::Result<(
                 problem: "has no --party with its address".to_owned(),
             })?;
             let work = async {
-                let client = candidate(name, address, &anchors, &party.measurements).await?;
+                let reference = manifest.reference_values(name).ok_or_else(|| {
+                    unverified(&arguments.signed, format!("it names no party {name}"))
+                })?;
+                let client = candidate(name, address, &anchors, &reference).await?;
                 enroll::apply(&client, party, &signed, manifest.epoch()).await
             };
             context
@@ -380,6 +382,15 @@ async fn apply(context: &Context, arguments: ApplyArguments) -> anyhow::Result<(
     })
 }
 
+/// Which image a candidate runs, where its evidence says so.
+fn image(measurements: Option<&Measurements>) -> String {
+    let pcr0 = measurements.map(|image| hex::encode(image.pcr0));
+    let digits = pcr0.as_deref().and_then(|pcr0| pcr0.get(..16));
+    digits
+        .map(|digits| format!("pcr0 {digits}…, "))
+        .unwrap_or_default()
+}
+
 fn anchors(cluster: &str, simulated_root: Option<&Path>) -> Result<TrustAnchors, Error> {
     match (ClusterKind::of(cluster), simulated_root) {
         (ClusterKind::Simulated, Some(root)) => read_simulated_root(root),
@@ -402,7 +413,7 @@ fn mark(context: &Context, cluster: &str) {
         .set_simulated(ClusterKind::of(cluster) == ClusterKind::Simulated);
 }
 
-fn unverified(path: &Path, cause: arca_attestation::Error) -> Error {
+fn unverified(path: &Path, cause: impl ToString) -> Error {
     Error::Unverified {
         object: path.display().to_string(),
         problem: cause.to_string(),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use arca_attestation::{
-    ArchiveExpected, Error as Refusal, Expectation, Expected, Inspection, Measurements,
-    TrustAnchors, TrustClass, inspect, verify_archive, verify_live,
+    ArchiveExpected, ClusterKind, Error as Refusal, Expectation, Expected, Inspection,
+    Measurements, ReferenceValues, TrustAnchors, TrustClass, inspect, verify_archive, verify_live,
 };
 use arca_client::{Error, clock, read_simulated_root};
 use serde::Serialize;
@@ -100,7 +100,10 @@ enum Outcome {
 
 #[derive(Serialize)]
 struct Shown {
-    module_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     time: String,
     pcrs: std::collections::BTreeMap<u8, String>,
     public_key: Option<String>,
@@ -125,21 +128,19 @@ const CHECKS: [&str; 9] = [
 pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let Command::Verify(arguments) = command;
     let document = read(&arguments)?;
-    let anchors = match &arguments.simulated_root {
-        Some(root) => read_simulated_root(root)?,
-        None => TrustAnchors::production(),
+    let (kind, anchors) = match &arguments.simulated_root {
+        Some(root) => (ClusterKind::Simulated, read_simulated_root(root)?),
+        None => (ClusterKind::Production, TrustAnchors::production()),
     };
-    context
-        .output
-        .set_simulated(anchors.class() == TrustClass::Simulated);
+    context.output.set_simulated(kind == ClusterKind::Simulated);
     let inspection = inspect(&document);
     let outcome = match &inspection {
-        Ok(inspection) => appraise(&arguments, &document, &anchors, inspection),
+        Ok(inspection) => appraise(&arguments, &document, kind, &anchors, inspection),
         Err(refusal) => Err(refusal.clone()),
     };
     let report = Report {
         verified: outcome.is_ok(),
-        trust_class: anchors.class(),
+        trust_class: ReferenceValues::enclave(kind, Vec::new()).class(),
         mode: if arguments.live { "live" } else { "archive" },
         checks: checks(&arguments, outcome.as_ref().err()),
         problem: outcome.as_ref().err().map(ToString::to_string),
@@ -166,6 +167,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
 fn appraise(
     arguments: &Verify,
     document: &[u8],
+    kind: ClusterKind,
     anchors: &TrustAnchors,
     inspection: &Inspection,
 ) -> Result<(), Refusal> {
@@ -184,6 +186,7 @@ fn appraise(
         },
         _ => Vec::new(),
     };
+    let reference = ReferenceValues::enclave(kind, references);
     if let (true, Some(nonce), Some(public_key), Some(user_data)) = (
         arguments.live,
         &arguments.nonce,
@@ -191,7 +194,7 @@ fn appraise(
         &arguments.user_data,
     ) {
         let expected = Expected {
-            measurements: &references,
+            reference: &reference,
             nonce: &nonce.0,
             public_key: &public_key.0,
             user_data: &user_data.0,
@@ -199,7 +202,7 @@ fn appraise(
         return verify_live(document, anchors, &expected, clock::now()).map(drop);
     }
     let expected = ArchiveExpected {
-        measurements: &references,
+        reference: &reference,
         nonce: expectation(arguments.nonce.as_ref()),
         public_key: expectation(arguments.public_key.as_ref()),
         user_data: expectation(arguments.user_data.as_ref()),
@@ -268,6 +271,7 @@ impl From<Inspection> for Shown {
     fn from(inspection: Inspection) -> Self {
         Self {
             module_id: inspection.claimed_module_id,
+            token: inspection.claimed_token.as_ref().map(ToString::to_string),
             time: clock::show(inspection.claimed_timestamp),
             pcrs: inspection
                 .claimed_pcrs
@@ -300,14 +304,17 @@ fn render(page: &mut Page, report: &Report) {
         });
         let or_absent =
             |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
-        page.fields([
-            ("module", document.module_id.clone()),
+        let of_the_class = [("module", &document.module_id), ("token", &document.token)]
+            .into_iter()
+            .filter_map(|(label, value)| Some((label, value.clone()?)));
+        let of_every_class = [
             ("made", document.time.clone()),
             ("nonce", or_absent(&document.nonce)),
             ("public key", or_absent(&document.public_key)),
             ("user data", or_absent(&document.user_data)),
             ("certificates", document.certificates.to_string()),
-        ]);
+        ];
+        page.fields(of_the_class.chain(of_every_class));
         for (index, pcr) in &document.pcrs {
             // Unused registers are all zero and say nothing.
             if *index < 3 || pcr.bytes().any(|digit| digit != b'0') {

@@ -85,10 +85,17 @@ struct EvidenceList {
 pub(crate) struct Shown {
     pub party: String,
     pub trust_class: String,
-    pub pcr0: String,
-    pub pcr1: String,
-    pub pcr2: String,
-    pub module_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcr0: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcr1: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcr2: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<String>,
+    /// What an HSM says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     pub time: String,
     pub valid_until: String,
     pub nonce: Option<String>,
@@ -181,12 +188,17 @@ async fn evidence(
     context.output.show(&list, |page| {
         for shown in &list.evidence {
             page.heading(&format!("{}: verified", shown.party));
-            page.fields([
-                ("  trust class", shown.trust_class.clone()),
-                ("  pcr0", shown.pcr0.clone()),
-                ("  pcr1", shown.pcr1.clone()),
-                ("  pcr2", shown.pcr2.clone()),
-                ("  module", shown.module_id.clone()),
+            let of_the_class = [
+                ("  pcr0", &shown.pcr0),
+                ("  pcr1", &shown.pcr1),
+                ("  pcr2", &shown.pcr2),
+                ("  module", &shown.module_id),
+                ("  token", &shown.token),
+            ];
+            let of_the_class = of_the_class
+                .into_iter()
+                .filter_map(|(label, value)| Some((label, value.clone()?)));
+            let of_every_class = [
                 (
                     "  made",
                     format!("{}, certificate until {}", shown.time, shown.valid_until),
@@ -194,7 +206,13 @@ async fn evidence(
                 ("  boot id", shown.boot_id.clone()),
                 ("  manifest", format!("epoch {}", shown.manifest_epoch)),
                 ("  sha-256", shown.digest.clone()),
-            ]);
+            ];
+            page.fields(
+                [("  trust class", shown.trust_class.clone())]
+                    .into_iter()
+                    .chain(of_the_class)
+                    .chain(of_every_class),
+            );
         }
     })
 }
@@ -243,13 +261,15 @@ impl Shown {
         boot_id: &[u8; 16],
         manifest_epoch: u64,
     ) -> Self {
+        let image = evidence.measurements();
         Self {
             party,
             trust_class: evidence.class().to_string(),
-            pcr0: hex::encode(evidence.measurements().pcr0),
-            pcr1: hex::encode(evidence.measurements().pcr1),
-            pcr2: hex::encode(evidence.measurements().pcr2),
-            module_id: evidence.module_id().to_owned(),
+            pcr0: image.map(|image| hex::encode(image.pcr0)),
+            pcr1: image.map(|image| hex::encode(image.pcr1)),
+            pcr2: image.map(|image| hex::encode(image.pcr2)),
+            module_id: evidence.module_id().map(str::to_owned),
+            token: evidence.token().map(ToString::to_string),
             time: clock::show(evidence.timestamp()),
             valid_until: clock::show(evidence.not_after()),
             nonce: evidence.nonce().map(hex::encode),

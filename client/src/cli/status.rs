@@ -94,7 +94,7 @@ async fn ask(cluster: &Cluster, status: &mut PartyStatus, calls: u16) -> Result<
     let attested = client.attested()?;
     let evidence = attested.evidence();
     status.trust_class = Some(evidence.class().to_string());
-    status.pcr0 = Some(hex::encode(evidence.measurements().pcr0));
+    status.pcr0 = evidence.measurements().map(|image| hex::encode(image.pcr0));
     status.boot_id = Some(hex::encode(attested.boot_id()));
     status.manifest_epoch = Some(attested.manifest_epoch());
     status.evidence_valid_until = Some(clock::show(evidence.not_after()));

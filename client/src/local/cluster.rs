@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arca_attestation::manifest::{
     Administrator, Principal as ManifestPrincipal, Role, SignedManifest,
 };
-use arca_attestation::{Measurements, TrustAnchors};
+use arca_attestation::{Measurements, ReferenceValues, TrustAnchors};
 use p256::pkcs8::EncodePublicKey;
 use rand_core::{OsRng, RngCore};
 
@@ -156,7 +156,7 @@ impl LocalCluster {
         for name in PARTIES {
             let address = self.party(name)?.address().to_string();
             candidates
-                .push(enroll::collect(name, &address, &self.anchors, &[self.measurements]).await?);
+                .push(enroll::collect(name, &address, &self.anchors, &self.reference()).await?);
         }
         Ok(candidates)
     }
@@ -212,8 +212,7 @@ impl LocalCluster {
         let signed = manifest_file::assemble(bytes, &signatures)?;
         for party in &draft.parties {
             let address = self.party(&party.name)?.address().to_string();
-            let client =
-                candidate(&party.name, &address, &self.anchors, &party.measurements).await?;
+            let client = candidate(&party.name, &address, &self.anchors, &self.reference()).await?;
             enroll::apply(&client, party, &signed, draft.epoch).await?;
         }
         manifest_file::write(&self.folder.join("manifest.signed.json"), &signed)?;
@@ -258,7 +257,7 @@ impl LocalCluster {
         let cluster = self.profile.is_some().then(|| self.cluster()).transpose()?;
         self.until_answered(name, async || match &cluster {
             Some(cluster) => cluster.party(name).await?.ping(None).await,
-            None => enroll::collect(name, &address, &self.anchors, &[self.measurements])
+            None => enroll::collect(name, &address, &self.anchors, &self.reference())
                 .await
                 .map(drop),
         })
@@ -292,6 +291,11 @@ impl LocalCluster {
     /// What the enclaves' program measures as.
     pub fn measurements(&self) -> &Measurements {
         &self.measurements
+    }
+
+    /// What an enclave of this cluster is appraised by.
+    fn reference(&self) -> ReferenceValues {
+        ReferenceValues::Simulated(vec![self.measurements])
     }
 
     /// All parties, in the order of their names.

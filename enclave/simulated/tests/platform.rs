@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use arca_attestation::{Error, Expected, TrustAnchors, TrustClass, verify_live};
+use arca_attestation::{Error, Expected, ReferenceValues, TrustAnchors, TrustClass, verify_live};
 use arca_enclave::platform::{DataKey, HostEndpoint, Platform as _, PlatformError};
 use arca_enclave_simulated::nsm::LocalRoot;
 use arca_enclave_simulated::{Config, SimulatedPlatform, StartError, harden, measure_myself};
@@ -144,8 +144,9 @@ async fn evidence_verifies_under_the_local_root_and_not_in_production() {
     assert_eq!(platform.class(), TrustClass::Simulated);
     let (nonce, binder, key) = ([1; 32], [2; 48], [3; 91]);
     let document = platform.evidence(&nonce, &binder, &key).await.unwrap();
+    let reference = ReferenceValues::Simulated(vec![measure_myself().unwrap()]);
     let expected = Expected {
-        measurements: &[measure_myself().unwrap()],
+        reference: &reference,
         nonce: &nonce,
         public_key: &key,
         user_data: &binder,
@@ -153,11 +154,18 @@ async fn evidence_verifies_under_the_local_root_and_not_in_production() {
     let now = platform.now();
     let evidence = verify_live(&document, platform.anchors(), &expected, now).unwrap();
     assert_eq!(evidence.class(), TrustClass::Simulated);
-    let refused = verify_live(&document, &TrustAnchors::production(), &expected, now);
-    assert!(
-        matches!(refused, Err(Error::UntrustedRoot { .. })),
-        "{refused:?}"
-    );
+    let production = TrustAnchors::production();
+    let refused = verify_live(&document, &production, &expected, now);
+    let class = TrustClass::Simulated;
+    assert_eq!(refused.unwrap_err(), Error::NoTrustAnchor { class });
+    let as_nitro = ReferenceValues::Nitro(vec![measure_myself().unwrap()]);
+    let expected = Expected {
+        reference: &as_nitro,
+        ..expected
+    };
+    let refused = verify_live(&document, &production, &expected, now);
+    let class = TrustClass::Nitro;
+    assert_eq!(refused.unwrap_err(), Error::UntrustedRoot { class });
 
     let refused = platform.evidence(&[1; 513], &binder, &key).await;
     assert!(matches!(refused, Err(PlatformError::Failed { .. })));

@@ -7,20 +7,20 @@
 use std::sync::LazyLock;
 
 use arca_attestation::{
-    ArchiveExpected, ArchivedEvidence, Expectation, Measurements, TrustAnchors, inspect,
-    verify_archive,
+    ArchiveExpected, ArchivedEvidence, Expectation, Measurements, ReferenceValues, TrustAnchors,
+    inspect, verify_archive,
 };
 use libfuzzer_sys::fuzz_target;
 
 const REAL: &[u8] = include_bytes!("../../vectors/attestation/nitro-production-2025.cose");
 
-static REFERENCES: LazyLock<[Measurements; 1]> = LazyLock::new(|| {
+static REFERENCES: LazyLock<ReferenceValues> = LazyLock::new(|| {
     let pcrs = inspect(REAL).expect("well-formed").claimed_pcrs;
-    [Measurements {
+    ReferenceValues::Nitro(vec![Measurements {
         pcr0: pcrs[&0],
         pcr1: pcrs[&1],
         pcr2: pcrs[&2],
-    }]
+    }])
 });
 
 static STATEMENT: LazyLock<String> = LazyLock::new(|| statement(&verify(REAL).expect("genuine")));
@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn verify(document: &[u8]) -> Result<ArchivedEvidence, arca_attestation::Error> {
     let expected = ArchiveExpected {
-        measurements: &*REFERENCES,
+        reference: &REFERENCES,
         nonce: Expectation::NotCompared,
         public_key: Expectation::NotCompared,
         user_data: Expectation::NotCompared,

@@ -1,8 +1,8 @@
 //! Steps 6 to 10, one broken thing at a time: time, signature, measurements, what the evidence is bound to.
 
 use arca_attestation::{
-    ArchiveExpected, CertificateFault, Error, Expectation, Expected, LIVE_SKEW, UnixMillis,
-    verify_archive, verify_live,
+    ArchiveExpected, CertificateFault, Error, Expectation, Expected, LIVE_SKEW, ReferenceValues,
+    TrustClass, UnixMillis, verify_archive, verify_live,
 };
 use ciborium::Value;
 
@@ -20,15 +20,17 @@ fn refused_expectation(expected: Expected<'_>) -> Error {
 fn an_honest_document_verifies_and_says_what_it_says() {
     let forge = Forge::new();
     let evidence = forge.verify().unwrap();
-    assert_eq!(evidence.measurements(), &MEASUREMENTS);
+    assert_eq!(evidence.class(), TrustClass::Simulated);
+    assert_eq!(evidence.measurements(), Some(&MEASUREMENTS));
+    assert_eq!(evidence.token(), None);
     assert_eq!(evidence.nonce(), Some(NONCE));
     assert_eq!(evidence.user_data(), Some(USER_DATA));
     assert_eq!(evidence.public_key(), Some(PUBLIC_KEY));
     assert_eq!(evidence.timestamp(), NOW);
-    assert_eq!(evidence.pcrs().len(), 16);
+    assert_eq!(evidence.pcrs().unwrap().len(), 16);
     assert_eq!(
         evidence.module_id(),
-        "i-0123456789abcdef0-enc0123456789abcdef"
+        Some("i-0123456789abcdef0-enc0123456789abcdef")
     );
     let archived =
         verify_archive(&forge.document(), &forge.anchors(), &EXPECTED_OF_ARCHIVE).unwrap();
@@ -170,10 +172,10 @@ fn debug_mode_is_refused_whatever_is_expected() {
             pcr1: pcr(1),
             pcr2: pcr(2),
         };
-        for measurements in [&[reported][..], &[]] {
+        for measurements in [vec![reported], vec![]] {
             let expected = Expected {
-                measurements,
-                ..EXPECTED
+                reference: &ReferenceValues::Simulated(measurements),
+                ..*EXPECTED
             };
             let error =
                 verify_live(&forge.document(), &forge.anchors(), &expected, NOW).unwrap_err();
@@ -196,15 +198,15 @@ fn pcrs_0_to_2_are_demanded() {
 fn without_reference_values_nothing_verifies() {
     assert_eq!(
         refused_expectation(Expected {
-            measurements: &[],
-            ..EXPECTED
+            reference: &ReferenceValues::Simulated(Vec::new()),
+            ..*EXPECTED
         }),
         Error::NoReferenceValues
     );
     let forge = Forge::new();
     let expected = ArchiveExpected {
-        measurements: &[],
-        ..EXPECTED_OF_ARCHIVE
+        reference: &ReferenceValues::Simulated(Vec::new()),
+        ..*EXPECTED_OF_ARCHIVE
     };
     let error = verify_archive(&forge.document(), &forge.anchors(), &expected).unwrap_err();
     assert_eq!(error, Error::NoReferenceValues);
@@ -217,16 +219,16 @@ fn one_reference_value_has_to_match_in_all_three_pcrs() {
     near[1].pcr1[47] ^= 1;
     near[2].pcr2[47] ^= 1;
     let error = refused_expectation(Expected {
-        measurements: &near,
-        ..EXPECTED
+        reference: &ReferenceValues::Simulated(near.into()),
+        ..*EXPECTED
     });
     assert_eq!(error, Error::Measurements { references: 3 });
 
     let forge = Forge::new();
-    let with_the_right_one = [near[0], near[1], MEASUREMENTS];
+    let with_the_right_one = ReferenceValues::Simulated(vec![near[0], near[1], MEASUREMENTS]);
     let expected = Expected {
-        measurements: &with_the_right_one,
-        ..EXPECTED
+        reference: &with_the_right_one,
+        ..*EXPECTED
     };
     verify_live(&forge.document(), &forge.anchors(), &expected, NOW).unwrap();
 }
@@ -239,28 +241,28 @@ fn every_bound_value_is_compared() {
     assert_eq!(
         refused_expectation(Expected {
             nonce: &other,
-            ..EXPECTED
+            ..*EXPECTED
         }),
         Error::NonceMismatch
     );
     assert_eq!(
         refused_expectation(Expected {
             nonce: &NONCE[..31],
-            ..EXPECTED
+            ..*EXPECTED
         }),
         Error::NonceMismatch
     );
     assert_eq!(
         refused_expectation(Expected {
             public_key: &other,
-            ..EXPECTED
+            ..*EXPECTED
         }),
         Error::PublicKeyMismatch
     );
     assert_eq!(
         refused_expectation(Expected {
             user_data: &other,
-            ..EXPECTED
+            ..*EXPECTED
         }),
         Error::UserDataMismatch
     );
@@ -272,21 +274,21 @@ fn every_bound_value_is_compared() {
     assert_eq!(
         refused(ArchiveExpected {
             nonce: other,
-            ..EXPECTED_OF_ARCHIVE
+            ..*EXPECTED_OF_ARCHIVE
         }),
         Error::NonceMismatch
     );
     assert_eq!(
         refused(ArchiveExpected {
             public_key: other,
-            ..EXPECTED_OF_ARCHIVE
+            ..*EXPECTED_OF_ARCHIVE
         }),
         Error::PublicKeyMismatch
     );
     assert_eq!(
         refused(ArchiveExpected {
             user_data: other,
-            ..EXPECTED_OF_ARCHIVE
+            ..*EXPECTED_OF_ARCHIVE
         }),
         Error::UserDataMismatch
     );
@@ -297,7 +299,7 @@ fn an_empty_expectation_refuses_instead_of_matching_an_empty_field() {
     for field in ["nonce", "public_key", "user_data"] {
         let mut forge = Forge::new();
         forge.set(field, bytes(b""));
-        let mut expected = EXPECTED;
+        let mut expected = *EXPECTED;
         match field {
             "nonce" => expected.nonce = b"",
             "public_key" => expected.public_key = b"",
@@ -309,7 +311,7 @@ fn an_empty_expectation_refuses_instead_of_matching_an_empty_field() {
     let forge = Forge::new();
     let expected = ArchiveExpected {
         nonce: Expectation::Equals(b""),
-        ..EXPECTED_OF_ARCHIVE
+        ..*EXPECTED_OF_ARCHIVE
     };
     let error = verify_archive(&forge.document(), &forge.anchors(), &expected).unwrap_err();
     assert_eq!(error, Error::MissingExpectation { field: "nonce" });
@@ -322,7 +324,7 @@ fn a_live_nonce_has_16_bytes_at_least() {
     forge.set("nonce", bytes(&short));
     let expected = Expected {
         nonce: &short,
-        ..EXPECTED
+        ..*EXPECTED
     };
     let error = verify_live(&forge.document(), &forge.anchors(), &expected, NOW).unwrap_err();
     assert_eq!(error, Error::MissingExpectation { field: "nonce" });

@@ -1,7 +1,8 @@
 //! Damaged documents never verify, and nothing panics over them.
 
 use arca_attestation::{
-    ArchiveExpected, Expectation, Expected, TrustAnchors, inspect, verify_archive, verify_live,
+    ArchiveExpected, Expectation, Expected, ReferenceValues, TrustAnchors, inspect, verify_archive,
+    verify_live,
 };
 use ciborium::Value;
 use proptest::collection::vec;
@@ -46,7 +47,10 @@ fn a_document_with_any_byte_damaged_is_refused() {
 #[test]
 fn a_real_document_damaged_in_one_place_of_many_is_refused() {
     let document = vectors::PRODUCTION_2025;
-    let (anchors, references) = (TrustAnchors::production(), [vectors::measurements()]);
+    let (anchors, references) = (
+        TrustAnchors::production(),
+        ReferenceValues::Nitro(vec![vectors::measurements()]),
+    );
     let expected = vectors::whatever_is_bound(&references);
     verify_archive(document, &anchors, &expected).unwrap();
     // A path of five certificates is slow to verify without optimisation, so this takes samples.
@@ -87,12 +91,12 @@ proptest! {
         }
         forge.indefinite = indefinite;
 
-        let expected = Expected { nonce: &nonce, user_data: &user_data, public_key: &public_key, ..EXPECTED };
+        let expected = Expected { nonce: &nonce, user_data: &user_data, public_key: &public_key, ..*EXPECTED };
         let evidence = verify_live(&forge.document(), &forge.anchors(), &expected, NOW).unwrap();
         prop_assert_eq!(evidence.nonce(), Some(&nonce[..]));
         prop_assert_eq!(evidence.user_data(), Some(&user_data[..]));
         prop_assert_eq!(evidence.public_key(), Some(&public_key[..]));
-        let reported: Vec<_> = evidence.pcrs().iter().map(|(index, pcr)| (usize::from(*index), *pcr)).collect();
+        let reported: Vec<_> = evidence.pcrs().unwrap().iter().map(|(index, pcr)| (usize::from(*index), *pcr)).collect();
         prop_assert_eq!(reported, pcrs);
     }
 }
@@ -103,9 +107,9 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused(document in vec(any::<u8>(), 0..400)) {
         let anchors = TrustAnchors::production();
-        let references = [MEASUREMENTS];
+        let references = ReferenceValues::Nitro(vec![MEASUREMENTS]);
         let expected = ArchiveExpected {
-            measurements: &references,
+            reference: &references,
             nonce: Expectation::NotCompared,
             public_key: Expectation::NotCompared,
             user_data: Expectation::NotCompared,

@@ -2,11 +2,12 @@
 //! or with the simulated NSM.
 
 use std::str::FromStr as _;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use arca_attestation::{
     ArchiveExpected, CertificateFault, Error, Evidence, Expectation, Expected, Measurements,
-    TrustAnchors, UnixMillis, verify_live,
+    ReferenceValues, TrustAnchors, UnixMillis, verify_live,
 };
 use ciborium::Value;
 use der::asn1::{BitString, ObjectIdentifier, OctetString, UtcTime};
@@ -35,19 +36,23 @@ pub const MEASUREMENTS: Measurements = Measurements {
     pcr2: [3; 48],
 };
 
-pub const EXPECTED: Expected<'static> = Expected {
-    measurements: &[MEASUREMENTS],
+static REFERENCE: LazyLock<ReferenceValues> =
+    LazyLock::new(|| ReferenceValues::Simulated(vec![MEASUREMENTS]));
+
+pub static EXPECTED: LazyLock<Expected<'static>> = LazyLock::new(|| Expected {
+    reference: &REFERENCE,
     nonce: NONCE,
     public_key: PUBLIC_KEY,
     user_data: USER_DATA,
-};
+});
 
-pub const EXPECTED_OF_ARCHIVE: ArchiveExpected<'static> = ArchiveExpected {
-    measurements: &[MEASUREMENTS],
-    nonce: Expectation::Equals(NONCE),
-    public_key: Expectation::Equals(PUBLIC_KEY),
-    user_data: Expectation::Equals(USER_DATA),
-};
+pub static EXPECTED_OF_ARCHIVE: LazyLock<ArchiveExpected<'static>> =
+    LazyLock::new(|| ArchiveExpected {
+        reference: &REFERENCE,
+        nonce: Expectation::Equals(NONCE),
+        public_key: Expectation::Equals(PUBLIC_KEY),
+        user_data: Expectation::Equals(USER_DATA),
+    });
 
 const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use arca_attestation::{
-    CertificateFault, Error, Evidence, Expected, TrustAnchors, TrustClass, UnixMillis, inspect,
-    verify_live,
+    CertificateFault, Error, Evidence, Expected, ReferenceValues, TrustAnchors, TrustClass,
+    UnixMillis, inspect, verify_live,
 };
 use arca_enclave_simulated::nsm::{
     LocalRoot, Nsm, NsmError, ROOT_CERTIFICATE, ROOT_KEY, Request, measure,
@@ -56,16 +56,26 @@ fn a_simulated_document_verifies_under_its_own_root_and_no_other() {
     let document = simulation.document(NOW);
     let evidence = verify_live(&document, &simulation.anchors(), &EXPECTED, NOW).unwrap();
     assert_eq!(evidence.class(), TrustClass::Simulated);
-    assert_eq!(evidence.module_id(), "i-5eed-enc5eed");
-    assert_eq!(evidence.pcrs().len(), 16);
+    assert_eq!(evidence.module_id(), Some("i-5eed-enc5eed"));
+    assert_eq!(evidence.pcrs().unwrap().len(), 16);
 
-    let error = verify_live(&document, &TrustAnchors::production(), &EXPECTED, NOW).unwrap_err();
-    assert_eq!(
-        error,
-        Error::UntrustedRoot {
-            class: TrustClass::Nitro
-        }
-    );
+    let class = TrustClass::Simulated;
+    for anchors in [TrustAnchors::production(), TrustAnchors::hsm_only()] {
+        let error = verify_live(&document, &anchors, &EXPECTED, NOW).unwrap_err();
+        assert_eq!(error, Error::NoTrustAnchor { class });
+    }
+    // Whoever expects a Nitro enclave is not served with it either.
+    let nitro = Expected {
+        reference: &ReferenceValues::Nitro(vec![MEASUREMENTS]),
+        ..*EXPECTED
+    };
+    let class = TrustClass::Nitro;
+    let error = verify_live(&document, &TrustAnchors::production(), &nitro, NOW).unwrap_err();
+    assert_eq!(error, Error::UntrustedRoot { class });
+    for anchors in [simulation.anchors(), TrustAnchors::hsm_only()] {
+        let error = verify_live(&document, &anchors, &nitro, NOW).unwrap_err();
+        assert_eq!(error, Error::NoTrustAnchor { class });
+    }
 
     let other = Simulation::new(2).anchors();
     let error = verify_live(&document, &other, &EXPECTED, NOW).unwrap_err();
@@ -104,7 +114,10 @@ fn the_production_root_cannot_be_made_a_simulated_one() {
         TrustAnchors::simulated(b"root").unwrap_err(),
         Error::SimulatedRoot { fault }
     );
-    assert_eq!(TrustAnchors::production().class(), TrustClass::Nitro);
+    assert_eq!(
+        TrustAnchors::production().nsm_class(),
+        Some(TrustClass::Nitro)
+    );
 }
 
 #[test]
@@ -210,7 +223,7 @@ fn values_that_the_device_would_not_take_are_refused() {
         nonce: &long[..512],
         user_data: &long[..512],
         public_key: &long[..1024],
-        ..EXPECTED
+        ..*EXPECTED
     };
     verify_live(&document, &simulation.anchors(), &expected, NOW).unwrap();
 }

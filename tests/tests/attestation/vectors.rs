@@ -1,8 +1,8 @@
 //! Documents that AWS made. See `tests/vectors/attestation/README.md`.
 
 use arca_attestation::{
-    ArchiveExpected, CertificateFault, Error, Expectation, Expected, Measurements, TrustAnchors,
-    TrustClass, UnixMillis, inspect, verify_archive, verify_live,
+    ArchiveExpected, CertificateFault, Error, Expectation, Expected, Measurements, ReferenceValues,
+    TrustAnchors, TrustClass, UnixMillis, inspect, verify_archive, verify_live,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -35,9 +35,9 @@ pub fn measurements() -> Measurements {
 }
 
 /// The expectation of an auditor who knows what code should have run, and nothing else.
-pub fn whatever_is_bound(measurements: &[Measurements]) -> ArchiveExpected<'_> {
+pub fn whatever_is_bound(reference: &ReferenceValues) -> ArchiveExpected<'_> {
     ArchiveExpected {
-        measurements,
+        reference,
         nonce: Expectation::NotCompared,
         public_key: Expectation::NotCompared,
         user_data: Expectation::NotCompared,
@@ -55,19 +55,19 @@ fn the_pinned_root_is_the_one_that_aws_publishes() {
 
 #[test]
 fn a_real_production_document_verifies_at_its_own_time() {
-    let references = [measurements()];
+    let references = ReferenceValues::Nitro(vec![measurements()]);
     let expected = whatever_is_bound(&references);
     let archived = verify_archive(PRODUCTION_2025, &TrustAnchors::production(), &expected).unwrap();
     assert_eq!(archived.class(), TrustClass::Nitro);
-    assert_eq!(archived.measurements(), &measurements());
+    assert_eq!(archived.measurements(), Some(&measurements()));
     assert_eq!(
         archived.module_id(),
-        "i-0bee92034f3d60691-enc01943c5eaab3ad6a"
+        Some("i-0bee92034f3d60691-enc01943c5eaab3ad6a")
     );
     assert_eq!(archived.timestamp(), MADE);
     // 19:07:05 of that day: the leaf is the first to expire.
     assert_eq!(archived.not_after(), UnixMillis(1_736_190_425_000));
-    assert_eq!(archived.pcrs().len(), 16);
+    assert_eq!(archived.pcrs().unwrap().len(), 16);
     assert_eq!(archived.nonce(), None);
     assert_eq!(archived.user_data(), None);
     // An RSA key, of 2048 bits.
@@ -77,7 +77,7 @@ fn a_real_production_document_verifies_at_its_own_time() {
 
 #[test]
 fn an_auditor_compares_what_the_real_document_is_bound_to() {
-    let references = [measurements()];
+    let references = ReferenceValues::Nitro(vec![measurements()]);
     let whatever = whatever_is_bound(&references);
     let verify = |expected: &ArchiveExpected<'_>| {
         verify_archive(PRODUCTION_2025, &TrustAnchors::production(), expected)
@@ -124,7 +124,7 @@ fn a_real_document_of_other_code_is_refused() {
     let error = verify_archive(
         PRODUCTION_2025,
         &TrustAnchors::production(),
-        &whatever_is_bound(&[other]),
+        &whatever_is_bound(&ReferenceValues::Nitro(vec![other])),
     )
     .unwrap_err();
     assert_eq!(error, Error::Measurements { references: 1 });
@@ -132,10 +132,10 @@ fn a_real_document_of_other_code_is_refused() {
 
 #[test]
 fn a_real_document_is_no_live_evidence_later() {
-    let references = [measurements()];
+    let references = ReferenceValues::Nitro(vec![measurements()]);
     let expected = Expected {
-        measurements: &references,
-        ..EXPECTED
+        reference: &references,
+        ..*EXPECTED
     };
     let at = |now| {
         verify_live(PRODUCTION_2025, &TrustAnchors::production(), &expected, now).unwrap_err()
@@ -157,11 +157,11 @@ fn a_real_document_is_no_live_evidence_later() {
 #[test]
 fn a_real_document_in_debug_mode_is_refused_for_that_alone() {
     let anchors = TrustAnchors::production();
-    let zero = [Measurements {
+    let zero = ReferenceValues::Nitro(vec![Measurements {
         pcr0: [0; 48],
         pcr1: [0; 48],
         pcr2: [0; 48],
-    }];
+    }]);
     // Debug mode is judged after path and signature, so both are good.
     let error = verify_archive(DEBUG_2021, &anchors, &whatever_is_bound(&zero)).unwrap_err();
     assert_eq!(error, Error::DebugMode);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::raw::{Claims, Raw, hello};
 use crate::world::{HOUR, START, World, echo, peer, reason, service};
+use arca_attestation::TrustClass;
 use arca_attestation::binder::Role;
 
 #[tokio::test(start_paused = true)]
@@ -207,6 +208,7 @@ fn with_limits(world: &World, limits: Limits) -> Arc<Endpoint> {
         world.ceo.identity.clone(),
         world.ceo.attester.clone(),
         world.ceo.boot_id,
+        TrustClass::Simulated,
         world.anchors(),
         Arc::new(move || clock.now()),
         limits,

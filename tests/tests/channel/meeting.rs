@@ -2,9 +2,9 @@
 
 use arca_attestation::TrustClass;
 use arca_attestation::manifest::Role;
-use arca_channel::{Peer, Target};
+use arca_channel::Peer;
 
-use crate::world::{CLUSTER, World, echo, image, observe, peer, service};
+use crate::world::{CLUSTER, World, candidate, echo, image, observe, peer, service};
 
 #[tokio::test]
 async fn two_parties_know_each_other() {
@@ -24,7 +24,7 @@ async fn two_parties_know_each_other() {
         assert_eq!(party.manifest_epoch(), 1);
         assert_eq!(party.verified_at(), world.clock.now());
         assert_eq!(party.evidence().class(), TrustClass::Simulated);
-        assert_eq!(party.evidence().measurements(), &image());
+        assert_eq!(party.evidence().measurements(), Some(&image()));
     }
     echo(&mut near, &mut far).await;
 }
@@ -64,7 +64,7 @@ async fn a_visitor_sees_the_evidence_and_is_nobody() {
 async fn an_administrator_sees_a_future_partys_evidence() {
     let world = World::new();
     let (client, fresh) = (world.stranger(&world.somebody()), world.fresh(&world.ceo));
-    let target = Target::Candidate(vec![image()]);
+    let target = candidate();
     let (near, far) = world.meet(&client, &fresh, target).await;
     let (near, far) = (near.unwrap(), far.unwrap());
 
@@ -74,7 +74,7 @@ async fn an_administrator_sees_a_future_partys_evidence() {
     assert_eq!((candidate.cluster(), candidate.name()), ("", ""));
     assert_eq!(candidate.manifest_epoch(), 0);
     assert_eq!(candidate.identity(), world.ceo.identity.spki());
-    assert_eq!(candidate.evidence().measurements(), &image());
+    assert_eq!(candidate.evidence().measurements(), Some(&image()));
     assert!(near.peer().party().is_none());
     assert!(matches!(far.peer(), Peer::Visitor(_)));
 }
@@ -84,7 +84,7 @@ async fn an_administrator_sees_a_future_partys_evidence() {
 async fn a_candidate_that_is_a_party_already_says_which() {
     let world = World::new();
     let (client, ceo) = (world.stranger(&world.somebody()), world.party(&world.ceo));
-    let target = Target::Candidate(vec![image()]);
+    let target = candidate();
     let (near, _far) = world.meet(&client, &ceo, target).await;
     let near = near.unwrap();
     let Peer::Candidate(candidate) = near.peer() else {

@@ -10,7 +10,7 @@ use rand_core::SeedableRng as _;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 
 use crate::raw::{Claims, Raw, hello};
-use crate::world::{Met, World, image, peer, reason, service};
+use crate::world::{Met, World, candidate, peer, reason, service};
 use arca_attestation::binder::Role;
 
 /// Passes whole flights on, in turn, until one side closes.
@@ -81,7 +81,7 @@ async fn relayed_evidence_of_a_candidate() {
     let world = World::new();
     let (client, fresh) = (world.stranger(&world.somebody()), world.fresh(&world.ceo));
     let key = world.somebody();
-    let target = Target::Candidate(vec![image()]);
+    let target = candidate();
     let ((near, _), _) = relayed(&world, &client, &fresh, target, &key, &key).await;
     assert!(matches!(
         near.unwrap_err(),

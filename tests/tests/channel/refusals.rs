@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arca_attestation::manifest::Draft;
-use arca_attestation::{Measurements, TrustAnchors, TrustClass};
+use arca_attestation::{Measurements, ReferenceValues, TrustAnchors, TrustClass};
 use arca_channel::{Attester, AttesterError, Endpoint, Error, Limits, Target};
 
-use crate::world::{HOUR, START, World, image, observe, peer, reason, service};
+use crate::world::{HOUR, START, World, candidate, image, observe, peer, reason, service};
 
 fn other_image() -> Measurements {
     Measurements {
@@ -84,7 +84,7 @@ async fn a_candidate_needs_an_expected_image() {
     let client = world.stranger(&world.somebody());
     for expected in [vec![], vec![other_image()]] {
         let fresh = world.fresh(&world.ceo);
-        let target = Target::Candidate(expected);
+        let target = Target::Candidate(ReferenceValues::Simulated(expected));
         let (near, _) = world.meet(&client, &fresh, target).await;
         assert_eq!(reason(&near), "EVIDENCE_REFUSED");
     }
@@ -95,31 +95,14 @@ async fn a_candidate_needs_an_expected_image() {
 async fn a_simulated_enclave_where_production_is_expected() {
     let world = World::new();
     let client = world.client_with(&world.somebody(), TrustAnchors::production());
-    let target = Target::Candidate(vec![image()]);
-    let (near, _) = world
-        .meet(&client, &world.fresh(&world.ceo), target.clone())
-        .await;
-    assert_eq!(reason(&near), "EVIDENCE_REFUSED");
-    let (near, _) = world.meet(&client, &world.party(&world.ceo), target).await;
+    let nitro = Target::Candidate(ReferenceValues::Nitro(vec![image()]));
+    for target in [nitro.clone(), candidate()] {
+        let (near, _) = world.meet(&client, &world.fresh(&world.ceo), target).await;
+        assert_eq!(reason(&near), "EVIDENCE_REFUSED");
+    }
+    let (near, _) = world.meet(&client, &world.party(&world.ceo), nitro).await;
     assert_eq!(reason(&near), "TRUST_CLASS", "it says sim-treasury itself");
     assert!(client.set_manifest(world.sign(&world.draft())).is_err());
-}
-
-/// Evidence means what its class means: an NSM document does not stand for a party of another class.
-#[tokio::test]
-async fn another_class_than_the_manifests() {
-    let world = World::new();
-    let client = world.stranger(&world.operator);
-    let as_hsm = world.manifest(|draft| {
-        draft.parties[0].class = TrustClass::Hsm;
-        draft.parties[0].measurements.clear();
-    });
-    client.set_manifest(as_hsm.clone()).unwrap();
-    let (near, _) = world
-        .meet(&client, &world.party(&world.ceo), service("ceo"))
-        .await;
-    assert_eq!(reason(&near), "TRUST_CLASS");
-    assert!(world.fresh(&world.ceo).set_manifest(as_hsm).is_err());
 }
 
 #[tokio::test]
@@ -280,11 +263,7 @@ async fn no_party_before_the_manifests_beginning() {
 async fn its_own_key() {
     let world = World::new();
     let ceo = world.party(&world.ceo);
-    for target in [
-        peer("ceo"),
-        observe("ceo"),
-        Target::Candidate(vec![image()]),
-    ] {
+    for target in [peer("ceo"), observe("ceo"), candidate()] {
         let (near, far) = world.meet(&ceo, &ceo, target).await;
         assert_eq!(reason(&near), "REFLECTION");
         assert_eq!(reason(&far), "REFLECTION");
@@ -307,13 +286,14 @@ async fn a_platform_that_makes_no_evidence() {
         world.ceo.identity.clone(),
         Arc::new(Broken),
         world.ceo.boot_id,
+        TrustClass::Simulated,
         world.anchors(),
         Arc::new(move || clock.now()),
         Limits::default(),
     );
     let broken = Arc::new(broken.unwrap());
     let client = world.stranger(&world.somebody());
-    let target = Target::Candidate(vec![image()]);
+    let target = candidate();
     let (near, far) = world.meet(&client, &broken, target).await;
     assert!(far.unwrap_err().to_string().contains("/dev/nsm"));
     let Err(Error::Refused { reason, message }) = near else {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use arca_attestation::binder::Role;
-use arca_channel::{Error, Identity, accept, connect, is_canonical_spki};
+use arca_attestation::{IdentityCurve, identity_curve};
+use arca_channel::{Error, Identity, accept, connect};
 use arca_proto::v1::ChannelRole;
 use arca_proto::v1::channel_message::Body;
-use p384::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::crypto::ring::Ticketer;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -93,7 +93,7 @@ async fn another_application_protocol() {
     assert!(matches!(server.unwrap_err(), Error::TlsParameters(_)));
 }
 
-/// One key has one name: other curves and other encodings of a P-256 key are refused.
+/// One key has one name: other kinds of key and other encodings of a P-256 key are refused.
 #[tokio::test(start_paused = true)]
 async fn a_key_of_another_form() {
     let world = World::new();
@@ -104,11 +104,14 @@ async fn a_key_of_another_form() {
         Arc::new(config)
     };
 
-    let p384 = p384::SecretKey::random(&mut world.rng());
-    let der = p384.to_pkcs8_der().unwrap().as_bytes().to_vec();
-    let signing = rustls::crypto::ring::sign::any_ecdsa_type(&PrivateKeyDer::Pkcs8(der.into()));
-    let spki = p384.public_key().to_public_key_der().unwrap().into_vec();
-    let other_curve = CertifiedKey::new(vec![CertificateDer::from(spki)], signing.unwrap());
+    // RFC 8410: Ed25519, its private key and its public one.
+    let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let prefixed = |prefix: &str, key: &[u8]| [&hex::decode(prefix).unwrap(), key].concat();
+    let der = prefixed("302e020100300506032b657004220420", ed25519.as_bytes());
+    let signing = rustls::crypto::ring::sign::any_eddsa_type(&der.into()).unwrap();
+    let public_key = ed25519.verifying_key().to_bytes();
+    let spki = prefixed("302a300506032b6570032100", &public_key);
+    let other_kind = CertifiedKey::new(vec![CertificateDer::from(spki)], signing);
 
     let honest = certified(&world.operator);
     let spki = world.operator.spki();
@@ -125,13 +128,14 @@ async fn a_key_of_another_form() {
         p256::PublicKey::from_public_key_der(&compressed).unwrap(),
         p256::PublicKey::from_public_key_der(spki).unwrap()
     );
-    assert!(is_canonical_spki(spki) && !is_canonical_spki(&compressed));
+    assert_eq!(identity_curve(spki), Some(IdentityCurve::P256));
+    assert_eq!(identity_curve(&compressed), None);
     let other_encoding =
         CertifiedKey::new(vec![CertificateDer::from(compressed)], honest.key.clone());
     let mut two = (*honest).clone();
     two.cert.push(two.cert[0].clone());
 
-    for key in [other_curve, other_encoding, two] {
+    for key in [other_kind, other_encoding, two] {
         let config = with_key(Arc::new(key));
         let (client, server) = tls_with(&world, &world.operator, config).await;
         assert!(client.is_err());

@@ -7,7 +7,7 @@ use arca_attestation::manifest::{
     Administrator, Administrators, Draft, Manifest, Party, Principal, Revocation, Role,
     SignedManifest, signing_bytes,
 };
-use arca_attestation::{Measurements, TrustAnchors, TrustClass, UnixMillis};
+use arca_attestation::{Measurements, ReferenceValues, TrustAnchors, TrustClass, UnixMillis};
 use arca_channel::{
     Attester, AttesterError, Channel, Endpoint, Error, Identity, Limits, Target, accept, connect,
 };
@@ -20,6 +20,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 pub const CLUSTER: &str = "sim-treasury";
 pub const START: u64 = 1_800_000_000_000;
 pub const HOUR: u64 = 60 * 60 * 1000;
+
+/// An enclave in no manifest that is expected to run the image.
+pub fn candidate() -> Target {
+    Target::Candidate(ReferenceValues::Simulated(vec![image()]))
+}
 
 /// What both ends came to.
 pub type Met = (
@@ -141,6 +146,7 @@ impl World {
             measurements: vec![image()],
         };
         Draft {
+            hsm_roots: Vec::new(),
             version: Draft::VERSION,
             cluster: CLUSTER.into(),
             epoch: 1,
@@ -197,6 +203,7 @@ impl World {
                 enclave.identity.clone(),
                 enclave.attester.clone(),
                 enclave.boot_id,
+                TrustClass::Simulated,
                 self.anchors(),
                 Arc::new(move || clock.now()),
                 Limits::default(),

@@ -5,8 +5,11 @@ use arca_attestation::manifest::{
     SignedManifest, signing_bytes,
 };
 use arca_attestation::{Measurements, TrustClass, UnixMillis};
+use arca_enclave_simulated::nsm::LocalRoot;
 use ed25519_dalek::{Signer as _, SigningKey};
 use p256::pkcs8::EncodePublicKey as _;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
 
 pub const NOW: UnixMillis = UnixMillis(1_780_000_000_000);
 pub const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -26,6 +29,18 @@ pub fn administrator_keys(numbers: &[u8]) -> Vec<Administrator> {
 pub fn identity(number: u8) -> Vec<u8> {
     let key = p256::SecretKey::from_slice(&[number; 32]).unwrap();
     key.public_key().to_public_key_der().unwrap().into_vec()
+}
+
+pub fn identity_384(number: u8) -> Vec<u8> {
+    let key = p384::SecretKey::from_slice(&[number; 48]).unwrap();
+    key.public_key().to_public_key_der().unwrap().into_vec()
+}
+
+/// The certificate of some P-384 authority.
+pub fn authority(number: u8) -> Vec<u8> {
+    let mut rng = ChaCha20Rng::seed_from_u64(number.into());
+    let authority = LocalRoot::create(&mut rng, NOW).unwrap();
+    authority.certificate_der().unwrap()
 }
 
 pub fn image(number: u8) -> Measurements {
@@ -53,6 +68,7 @@ pub fn draft() -> Draft {
         roles: roles.to_vec(),
     };
     Draft {
+        hsm_roots: Vec::new(),
         version: Draft::VERSION,
         cluster: "sim-treasury".to_owned(),
         epoch: 5,

@@ -1,5 +1,6 @@
 //! Revocation wins over everything else in a manifest.
 
+use arca_attestation::ReferenceValues;
 use arca_attestation::manifest::Revocation;
 
 use crate::common::*;
@@ -15,7 +16,7 @@ fn a_revoked_identity_is_neither_party_nor_principal() {
     assert_eq!(manifest.party_by_identity(&identity(2)), None);
     assert_eq!(manifest.party("cto"), None);
     assert_eq!(manifest.parties().len(), 2);
-    assert!(manifest.reference_values("cto").is_empty());
+    assert_eq!(manifest.reference_values("cto"), None);
     assert_eq!(manifest.principal_by_identity(&identity(11)), None);
     assert_eq!(manifest.principal("treasury"), None);
     assert_eq!(manifest.principals().len(), 1);
@@ -31,9 +32,13 @@ fn a_revoked_identity_is_neither_party_nor_principal() {
 fn a_revoked_image_is_no_reference_value() {
     let mut draft = draft();
     draft.revoked = vec![Revocation::Pcr0(image(1).pcr0)];
-    assert_eq!(in_force(&draft).reference_values("ceo"), [image(2)]);
+    let images = |images: Vec<_>| Some(ReferenceValues::Simulated(images));
+    assert_eq!(
+        in_force(&draft).reference_values("ceo"),
+        images(vec![image(2)])
+    );
     draft.revoked.push(Revocation::Pcr0(image(2).pcr0));
     let manifest = in_force(&draft);
-    assert!(manifest.reference_values("ceo").is_empty());
+    assert_eq!(manifest.reference_values("ceo"), images(vec![]));
     assert!(manifest.party("ceo").is_some());
 }

@@ -1,7 +1,7 @@
 //! What a manifest may say.
 
 use arca_attestation::manifest::{Administrators, Draft, Principal, Revocation, Role, parse};
-use arca_attestation::{ClusterKind, Error, TrustClass};
+use arca_attestation::{ClusterKind, Error, ReferenceValues, TrustClass};
 use p256::pkcs8::EncodePublicKey as _;
 use sha2::{Digest as _, Sha384};
 
@@ -32,13 +32,17 @@ fn a_signed_manifest_says_what_its_draft_says() {
         manifest.principal("ops").unwrap().roles,
         [Role::Operator, Role::Auditor]
     );
-    assert_eq!(manifest.reference_values("ceo"), [image(1), image(2)]);
+    assert_eq!(
+        manifest.reference_values("ceo"),
+        Some(ReferenceValues::Simulated(vec![image(1), image(2)]))
+    );
+    assert!(manifest.hsm_roots().is_empty());
     assert_eq!(manifest.digest()[..], Sha384::digest(&signed.bytes)[..]);
 
     assert_eq!(manifest.party("treasury"), None);
     assert_eq!(manifest.party_by_identity(&identity(11)), None);
     assert_eq!(manifest.principal_by_identity(&identity(1)), None);
-    assert!(manifest.reference_values("nobody").is_empty());
+    assert_eq!(manifest.reference_values("nobody"), None);
 }
 
 fn problem(change: impl FnOnce(&mut Draft)) -> &'static str {
@@ -226,22 +230,98 @@ fn the_clusters_kind_and_its_parties_classes_agree() {
     assert_eq!(in_force(&production).kind(), ClusterKind::Production);
 }
 
-#[test]
-fn hsm_parties_belong_in_both_kinds_and_have_no_measurements() {
-    for class in [TrustClass::Nitro, TrustClass::Simulated] {
-        let mut mixed = draft();
-        if class == TrustClass::Nitro {
-            mixed.cluster = "treasury".to_owned();
-        }
-        mixed
-            .parties
-            .iter_mut()
-            .for_each(|party| party.class = class);
-        mixed.parties[0].class = TrustClass::Hsm;
-        assert!(mixed.to_bytes().is_err());
-        mixed.parties[0].measurements.clear();
-        assert!(in_force(&mixed).reference_values("ceo").is_empty());
+/// A draft of this kind whose first party is of class `hsm`.
+fn mixed(class: TrustClass) -> Draft {
+    let mut mixed = draft();
+    if class == TrustClass::Nitro {
+        mixed.cluster = "treasury".to_owned();
     }
+    mixed
+        .parties
+        .iter_mut()
+        .for_each(|party| party.class = class);
+    if let Some(first) = mixed.parties.first_mut() {
+        first.class = TrustClass::Hsm;
+        first.identity = identity_384(1);
+        first.measurements.clear();
+    }
+    mixed.hsm_roots = vec![authority(1), authority(2)];
+    mixed
+}
+
+#[test]
+fn hsm_parties_belong_in_both_kinds_and_are_appraised_by_the_roots() {
+    for class in [TrustClass::Nitro, TrustClass::Simulated] {
+        let mixed = mixed(class);
+        let manifest = in_force(&mixed);
+        assert_eq!(manifest.hsm_roots(), mixed.hsm_roots);
+        assert_eq!(
+            manifest.reference_values("ceo"),
+            Some(ReferenceValues::Hsm(mixed.hsm_roots.clone()))
+        );
+        assert_eq!(
+            manifest.reference_values("cto").unwrap().class(),
+            class,
+            "the others have none of it"
+        );
+        let json = String::from_utf8(mixed.to_bytes().unwrap()).unwrap();
+        assert!(json.contains(&hex::encode(authority(2))));
+        assert_eq!(parse(json.as_bytes()).unwrap(), mixed);
+    }
+}
+
+#[test]
+fn hsm_parties_have_no_measurements_and_a_p384_identity() {
+    let refused = |change: fn(&mut Draft)| {
+        let mut draft = mixed(TrustClass::Simulated);
+        change(&mut draft);
+        match draft.to_bytes() {
+            Err(Error::ManifestField { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    let measured = refused(|draft| draft.parties[0].measurements = vec![image(1)]);
+    assert_eq!(measured, "measurements");
+    let p256 = refused(|draft| draft.parties[0].identity = identity(1));
+    assert_eq!(p256, "party identity");
+}
+
+#[test]
+fn roots_of_hsms_are_authorities_that_somebody_needs() {
+    let refused = |roots: Vec<Vec<u8>>| {
+        let mut draft = mixed(TrustClass::Simulated);
+        draft.hsm_roots = roots;
+        match draft.to_bytes() {
+            Err(Error::ManifestField { field, problem }) => {
+                assert_eq!(field, "hsm_roots");
+                problem
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let none = refused(Vec::new());
+    assert!(none.contains("are none"), "{none}");
+    let twice = refused(vec![authority(1), authority(1)]);
+    assert!(twice.contains("twice"), "{twice}");
+    let five = refused((1..=5).map(authority).collect());
+    assert!(five.contains("more than 4"), "{five}");
+    let aws = include_bytes!("../../../attestation/src/aws_nitro_root_g1.der");
+    let aws = refused(vec![authority(1), aws.to_vec()]);
+    assert!(aws.contains("AWS"), "{aws}");
+    let mut trailing = authority(1);
+    trailing.push(0);
+    for wrong in [b"root".to_vec(), identity_384(1), Vec::new(), trailing] {
+        let problem = refused(vec![wrong]);
+        assert!(problem.contains("P-384 authority"), "{problem}");
+    }
+
+    let mut needless = draft();
+    needless.hsm_roots = vec![authority(1)];
+    let Err(Error::ManifestField { field, problem }) = needless.to_bytes() else {
+        panic!("taken");
+    };
+    assert_eq!(field, "hsm_roots");
+    assert!(problem.contains("there is none"), "{problem}");
 }
 
 #[test]

@@ -223,10 +223,13 @@ async fn found(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::R
     for candidate in &candidates {
         report.item(
             Item::new(format!(
-                "{}: evidence verified, class {}, PCR0 {}…, boot {}…",
+                "{}: evidence verified, class {}, {}boot {}…",
                 candidate.party,
                 candidate.class,
-                short(&hex::encode(candidate.measurements.pcr0)),
+                candidate
+                    .measurements
+                    .map(|image| format!("PCR0 {}…, ", short(&hex::encode(image.pcr0))))
+                    .unwrap_or_default(),
                 short(&hex::encode(candidate.boot_id)),
             ))
             .with("candidate", candidate),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arca_attestation::{
-    TrustAnchors,
+    TrustAnchors, TrustClass,
     manifest::{Manifest, SignedManifest},
 };
 use arca_channel::{Attester, AttesterError, Endpoint, Identity, Limits, Peer};
@@ -262,6 +262,7 @@ async fn betrayed() -> Betrayed {
         identity,
         attester,
         [6; 16],
+        TrustClass::Simulated,
         anchors,
         clock,
         Limits::default(),
