@@ -9,8 +9,7 @@
 mod common;
 
 use arca_host::{ENCLAVE_SOCKET, STORAGE_SOCKET};
-use arca_proto::v1::{PutBlobsRequest, put_blobs_request};
-use common::{Running, read_to_end, request, soon};
+use common::{Running, read_to_end, request, soon, to_put};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -69,13 +68,7 @@ async fn every_metric_is_there_from_the_start_with_help_type_and_party() {
 async fn storage_calls_are_counted_and_timed() {
     let running = Running::start().await;
     let mut storage = running.storage().await;
-    let put = |name: &str| PutBlobsRequest {
-        blobs: vec![put_blobs_request::Blob {
-            name: name.into(),
-            blob: vec![1; 100],
-        }],
-        guard: None,
-    };
+    let put = |name: &str| to_put(&[(name, &[1; 100])]);
     storage.put_blobs(put("abc")).await.unwrap();
     storage.put_blobs(put("NOT A NAME")).await.unwrap_err();
     let operations = "arca_host_storage_operations_total";

@@ -9,18 +9,22 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
 use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
-use arca_proto::v1::{GetBlobRequest, PutBlobsRequest, put_blobs_request};
-use common::{config_in, folder, get, read, read_to_end, soon, storage_at};
+use arca_proto::v1::storage_service_client::StorageServiceClient;
+use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, put_blobs_request::Guard};
+use common::{config_in, folder, get, read, read_to_end, soon, storage_at, to_put};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_arca-host");
 
@@ -93,13 +97,7 @@ async fn kill_while_writing_loses_no_acknowledged_blob() {
                 for step in 0_u32.. {
                     let name = format!("blob/{writer}/{round}/{step}");
                     let blob = vec![writer ^ round; 1 + (step as usize * 977) % 9000];
-                    let put = PutBlobsRequest {
-                        blobs: vec![put_blobs_request::Blob {
-                            name: name.clone(),
-                            blob: blob.clone(),
-                        }],
-                        guard: None,
-                    };
+                    let put = to_put(&[(&name, &blob)]);
                     if storage.put_blobs(put).await.is_err() {
                         break;
                     }
@@ -110,20 +108,7 @@ async fn kill_while_writing_loses_no_acknowledged_blob() {
         }
         // In the thick of it: a number of commits that differs from round to round.
         let metrics = process.metrics.parse().unwrap();
-        let commits = 20 + 7 * u32::from(round);
-        let busy = async {
-            loop {
-                let page = get(metrics, "/metrics").await.1;
-                let line = page
-                    .lines()
-                    .find(|line| line.starts_with("arca_host_storage_commits_total{"));
-                let count = line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok());
-                if count >= Some(commits) {
-                    break;
-                }
-            }
-        };
-        soon(busy).await;
+        soon(commits(metrics, 20 + 7 * u32::from(round))).await;
         process.signal(Signal::SIGKILL);
         process.exit_code().await;
         acknowledged.extend(soon(puts.join_all()).await.into_iter().flatten());
@@ -144,6 +129,129 @@ async fn kill_while_writing_loses_no_acknowledged_blob() {
     }
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code().await, Some(0));
+}
+
+/// What each writer stores in one call: a step's two parts, and the head that names the step. The head as it
+/// was is the guard, as of an enclave whose every write builds on the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_while_writing_leaves_every_batch_whole_or_absent() {
+    let folder = folder();
+    let config = config_in(folder.path());
+    let socket = config.sockets.join(STORAGE_SOCKET);
+    let mut acknowledged = 0;
+    for round in 0..5_u32 {
+        let mut process = Process::start(&config, folder.path()).await;
+        let mut storage = storage_at(&socket).await;
+        let mut writers = JoinSet::new();
+        for writer in 0..6_u8 {
+            let found = whole_steps(&mut storage, writer).await;
+            let mut storage = storage.clone();
+            writers.spawn(async move {
+                let mut head = found.map(u32::to_be_bytes);
+                let first = found.map_or(0, |step| step + 1);
+                for step in first.. {
+                    let (a, b) = parts(writer, step);
+                    let next = step.to_be_bytes();
+                    let mut put = to_put(&[(&a, &blob(step, 1)), (&b, &blob(step, 2))]);
+                    put.blobs.extend(to_put(&[(&head_of(writer), &next)]).blobs);
+                    put.guard = Some(Guard {
+                        name: head_of(writer),
+                        sha256: head.map_or_else(Vec::new, |head| Sha256::digest(head).to_vec()),
+                    });
+                    match storage.put_blobs(put).await {
+                        Ok(_) => head = Some(next),
+                        Err(status) => {
+                            assert_ne!(status.code(), tonic::Code::Aborted, "{status}");
+                            return (writer, step.checked_sub(1), step - first);
+                        }
+                    }
+                }
+                unreachable!()
+            });
+        }
+        let metrics = process.metrics.parse().unwrap();
+        soon(commits(metrics, 10 + 9 * round)).await;
+        process.signal(Signal::SIGKILL);
+        process.exit_code().await;
+        let done = soon(writers.join_all()).await;
+
+        let mut process = Process::start(&config, folder.path()).await;
+        let mut storage = storage_at(&socket).await;
+        for (writer, last, steps) in done {
+            let found = whole_steps(&mut storage, writer).await;
+            // The step under way may have been stored before its answer could be given.
+            let next = last.map_or(0, |last| last + 1);
+            assert!(
+                found == last || found == Some(next),
+                "{writer}: {last:?} acknowledged, {found:?} found"
+            );
+            acknowledged += steps;
+        }
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.exit_code().await, Some(0));
+    }
+    assert!(acknowledged > 100, "only {acknowledged} steps");
+}
+
+fn head_of(writer: u8) -> String {
+    format!("head/{writer}")
+}
+
+fn parts(writer: u8, step: u32) -> (String, String) {
+    // One comes before the head in the file's order, one after it.
+    (format!("a/{writer}/{step}"), format!("z/{writer}/{step}"))
+}
+
+fn blob(step: u32, part: u8) -> Vec<u8> {
+    vec![part; 1 + (step as usize * 977) % 9000]
+}
+
+/// Checks that there are all parts of all steps up to the one that the head names, and no others; that step.
+async fn whole_steps(storage: &mut StorageServiceClient<Channel>, writer: u8) -> Option<u32> {
+    let head = fetch(storage, &head_of(writer)).await;
+    let head = head.map(|head| u32::from_be_bytes(head.try_into().unwrap()));
+    let steps = head.map_or(0, |head| head + 1);
+    for step in 0..steps {
+        let (a, b) = parts(writer, step);
+        for (name, part) in [(a, 1), (b, 2)] {
+            let found = fetch(storage, &name).await;
+            assert!(found == Some(blob(step, part)), "{name} of {head:?}");
+        }
+    }
+    for prefix in ["a", "z"] {
+        let list = ListBlobsRequest {
+            prefix: format!("{prefix}/{writer}/"),
+            ..ListBlobsRequest::default()
+        };
+        let names = storage.list_blobs(list).await.unwrap().into_inner().names;
+        assert_eq!(names.len() as u32, steps, "{writer}: {names:?}");
+    }
+    head
+}
+
+async fn fetch(storage: &mut StorageServiceClient<Channel>, name: &str) -> Option<Vec<u8>> {
+    let get = GetBlobRequest { name: name.into() };
+    match storage.get_blob(get).await {
+        Ok(found) => Some(found.into_inner().blob),
+        Err(status) => {
+            assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
+            None
+        }
+    }
+}
+
+/// Waits until so many transactions were committed.
+async fn commits(metrics: SocketAddr, count: u32) {
+    loop {
+        let page = get(metrics, "/metrics").await.1;
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("arca_host_storage_commits_total{"));
+        let found = line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok());
+        if found >= Some(count) {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -206,14 +314,7 @@ async fn connections_in_use_are_drained_and_quiet_ones_closed() {
         }
     }
     TcpStream::connect(&process.listen).await.unwrap_err();
-    let put = PutBlobsRequest {
-        blobs: vec![put_blobs_request::Blob {
-            name: "last".into(),
-            blob: vec![1],
-        }],
-        guard: None,
-    };
-    storage.put_blobs(put).await.unwrap();
+    storage.put_blobs(to_put(&[("last", &[1])])).await.unwrap();
     assert_eq!(
         get(process.metrics.parse().unwrap(), "/readyz").await.1,
         "not ready: shutting down\n"

@@ -10,9 +10,8 @@ mod common;
 
 use arca_host::{Error, Host, STORAGE_SOCKET};
 use arca_proto::v1::storage_service_client::StorageServiceClient;
-use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, PutBlobsRequest, put_blobs_request};
-use common::{Running, config_in, folder, soon, storage_at};
-use sha2::{Digest as _, Sha256};
+use arca_proto::v1::{GetBlobRequest, ListBlobsRequest};
+use common::{Running, config_in, folder, soon, storage_at, to_put};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -22,14 +21,9 @@ type Storage = StorageServiceClient<Channel>;
 const MIB: usize = 1024 * 1024;
 
 async fn put(storage: &mut Storage, name: &str, blob: &[u8]) -> Result<(), Status> {
-    let request = PutBlobsRequest {
-        blobs: vec![put_blobs_request::Blob {
-            name: name.into(),
-            blob: blob.into(),
-        }],
-        guard: None,
-    };
-    soon(storage.put_blobs(request)).await.map(|_| ())
+    soon(storage.put_blobs(to_put(&[(name, blob)])))
+        .await
+        .map(|_| ())
 }
 
 async fn get(storage: &mut Storage, name: &str) -> Result<Vec<u8>, Status> {
@@ -93,7 +87,7 @@ async fn the_largest_blob_fits_and_one_byte_more_is_refused_by_name() {
         refused.message()
     );
     // Far too large: refused while it comes in.
-    put(&mut storage, "huge", &vec![0; 8 * MIB])
+    put(&mut storage, "huge", &vec![0; 16 * MIB])
         .await
         .unwrap_err();
     assert_eq!(list(&mut storage, "", "", 0).await.unwrap(), ["largest"]);
@@ -464,104 +458,4 @@ async fn garbage_on_the_storage_socket_hurts_nobody() {
         common::read_to_end(&mut stream).await;
     }
     put(&mut running.storage().await, "a", b"x").await.unwrap();
-}
-
-fn batch(blobs: &[(&str, &[u8])], guard: Option<(&str, Option<&[u8]>)>) -> PutBlobsRequest {
-    let blobs = blobs.iter().map(|(name, blob)| put_blobs_request::Blob {
-        name: (*name).into(),
-        blob: blob.to_vec(),
-    });
-    PutBlobsRequest {
-        blobs: blobs.collect(),
-        guard: guard.map(|(name, there)| put_blobs_request::Guard {
-            name: name.into(),
-            sha256: there.map_or(vec![], |blob| Sha256::digest(blob).to_vec()),
-        }),
-    }
-}
-
-#[tokio::test]
-async fn a_batch_is_stored_whole_where_its_guard_holds_and_not_at_all_where_it_does_not() {
-    let running = Running::start().await;
-    let mut storage = running.storage().await;
-    let first = batch(&[("a", b"1"), ("anchor", b"one")], Some(("anchor", None)));
-    soon(storage.put_blobs(first.clone())).await.unwrap();
-    // The same call once more comes too late, as does one that follows something else.
-    let stale = batch(&[("a", b"9"), ("b", b"9")], Some(("anchor", Some(b"zero"))));
-    for late in [first, stale] {
-        let refused = soon(storage.put_blobs(late)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Aborted);
-        assert!(refused.message().contains("anchor"), "{refused}");
-    }
-    assert_eq!(get(&mut storage, "a").await.unwrap(), b"1");
-    assert_eq!(
-        get(&mut storage, "b").await.unwrap_err().code(),
-        Code::NotFound
-    );
-    let next = batch(
-        &[("b", b"2"), ("anchor", b"two")],
-        Some(("anchor", Some(b"one"))),
-    );
-    soon(storage.put_blobs(next)).await.unwrap();
-    assert_eq!(get(&mut storage, "b").await.unwrap(), b"2");
-    assert_eq!(get(&mut storage, "anchor").await.unwrap(), b"two");
-}
-
-#[tokio::test]
-async fn of_callers_that_follow_the_same_blob_one_is_stored() {
-    let running = Running::start().await;
-    let mut storage = running.storage().await;
-    put(&mut storage, "anchor", b"start").await.unwrap();
-    let mut calls = JoinSet::new();
-    for caller in 0..32_u8 {
-        let mut storage = storage.clone();
-        let guard = Some(("anchor", Some(&b"start"[..])));
-        let request = batch(&[("anchor", &[caller]), ("by", &[caller])], guard);
-        calls.spawn(async move { storage.put_blobs(request).await.is_ok().then_some(caller) });
-    }
-    let stored: Vec<u8> = soon(calls.join_all()).await.into_iter().flatten().collect();
-    let [winner] = stored[..] else {
-        panic!("{stored:?} were stored");
-    };
-    assert_eq!(get(&mut storage, "anchor").await.unwrap(), [winner]);
-    assert_eq!(get(&mut storage, "by").await.unwrap(), [winner]);
-}
-
-#[tokio::test]
-async fn a_batch_that_is_empty_too_large_or_names_a_blob_twice_is_refused_whole() {
-    let running = Running::start().await;
-    let mut storage = running.storage().await;
-    let large = vec![0; MIB];
-    let nine: Vec<String> = (0..9).map(|number| format!("large/{number}")).collect();
-    let nine: Vec<(&str, &[u8])> = nine
-        .iter()
-        .map(|name| (name.as_str(), &large[..]))
-        .collect();
-    let mut many = batch(&[], None);
-    many.blobs = (0..1025)
-        .map(|number| put_blobs_request::Blob {
-            name: format!("many/{number}"),
-            blob: vec![],
-        })
-        .collect();
-    let mut short = batch(&[("a", b"1")], Some(("anchor", Some(b"x"))));
-    short.guard.as_mut().unwrap().sha256.pop();
-    for refused in [
-        batch(&[], None),
-        batch(&nine, None),
-        many,
-        short,
-        batch(&[("a", b"1"), ("a", b"2")], None),
-        batch(&[("a", b"1"), ("NOT A NAME", b"2")], None),
-        batch(&[("a", b"1")], Some(("NOT A NAME", None))),
-    ] {
-        let refused = soon(storage.put_blobs(refused)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
-    }
-    assert_eq!(
-        list(&mut storage, "", "", 0).await.unwrap(),
-        Vec::<String>::new()
-    );
-    let eight = batch(&nine[..8], None);
-    soon(storage.put_blobs(eight)).await.unwrap();
 }

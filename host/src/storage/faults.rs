@@ -220,8 +220,13 @@ fn everything() -> NameFragment {
 
 /// A batch of one blob that follows nothing.
 fn one(of: &str, blob: Vec<u8>) -> Batch {
+    several(vec![(of.to_owned(), blob)])
+}
+
+fn several(blobs: Vec<(String, Vec<u8>)>) -> Batch {
+    let blobs = blobs.into_iter().map(|(of, blob)| (name(&of), blob));
     Batch {
-        blobs: vec![(name(of), blob)],
+        blobs: blobs.collect(),
         guard: None,
     }
 }
@@ -230,16 +235,23 @@ fn blob(step: u8) -> Vec<u8> {
     vec![step; 300 + (usize::from(step) * 7919) % 20_000]
 }
 
-/// Puts step by step; remembers of each name what may be there: what was acknowledged last, and since
+/// Where the blobs of a step go, from one end of the file's order to the other.
+const PLACES: [&str; 3] = ["a", "m", "z"];
+
+fn blobs(step: u8) -> Vec<(String, Vec<u8>)> {
+    let at = |place| (format!("{place}/{}", step % 5), blob(step));
+    PLACES.map(at).into()
+}
+
+/// Puts step by step, of each step several blobs at once; remembers of each slot what may be there: what was acknowledged last, and since
 /// then what was tried and failed.
 #[derive(Default)]
-struct Ledger(BTreeMap<String, Vec<u8>>);
+struct Ledger(BTreeMap<u8, Vec<u8>>);
 
 impl Ledger {
     async fn put(&mut self, store: &Store, step: u8) -> Result<(), StorageError> {
-        let key = format!("blob/{}", step % 5);
-        let result = store.put(one(&key, blob(step))).await;
-        let possible = self.0.entry(key).or_default();
+        let result = store.put(several(blobs(step))).await;
+        let possible = self.0.entry(step % 5).or_default();
         if result.is_ok() {
             possible.clear();
         }
@@ -247,18 +259,25 @@ impl Ledger {
         result
     }
 
-    /// Every acknowledged blob is there, or what was tried to replace it later.
-    async fn check(&self, store: &Store, acknowledged: &BTreeMap<String, u8>) {
-        for (key, possible) in &self.0 {
-            let found = store.get(name(key)).await.unwrap();
-            let known = found
-                .as_ref()
-                .is_some_and(|found| possible.iter().any(|s| blob(*s) == *found));
-            let never_acknowledged = found.is_none() && !acknowledged.contains_key(key);
-            assert!(known || never_acknowledged, "{key}: possible {possible:?}");
+    /// Every acknowledged step is there whole, or one that was tried to replace it later.
+    async fn check(&self, store: &Store, acknowledged: &BTreeMap<u8, u8>) {
+        for (slot, possible) in &self.0 {
+            let mut found = Vec::new();
+            for place in PLACES {
+                let key = format!("{place}/{slot}");
+                found.extend(store.get(name(&key)).await.unwrap().map(|blob| (key, blob)));
+            }
+            let whole = possible.iter().any(|step| blobs(*step) == found);
+            let never_acknowledged = found.is_empty() && !acknowledged.contains_key(slot);
+            assert!(
+                whole || never_acknowledged,
+                "{slot}: possible {possible:?}, found {} blobs",
+                found.len()
+            );
         }
         let names = store.list(everything(), everything(), 100).await.unwrap();
-        assert!(acknowledged.keys().all(|key| names.contains(key)));
+        let mut slots = acknowledged.keys();
+        assert!(slots.all(|slot| names.contains(&format!("m/{slot}"))));
     }
 }
 
@@ -267,12 +286,12 @@ async fn close((store, writer): (Store, Writer)) {
     tokio::task::spawn_blocking(|| writer.join()).await.unwrap();
 }
 
-/// A dozen puts; what was acknowledged.
-async fn puts(store: &Store, ledger: &mut Ledger) -> BTreeMap<String, u8> {
+/// A dozen steps; what was acknowledged.
+async fn puts(store: &Store, ledger: &mut Ledger) -> BTreeMap<u8, u8> {
     let mut acknowledged = BTreeMap::new();
     for step in 0..12 {
         if ledger.put(store, step).await.is_ok() {
-            acknowledged.insert(format!("blob/{}", step % 5), step);
+            acknowledged.insert(step % 5, step);
         }
     }
     acknowledged
@@ -348,21 +367,28 @@ async fn a_full_disk_refuses_puts_serves_reads_and_recovers_without_a_restart() 
     store.put(one("early", vec![1; 1000])).await.unwrap();
     let capacity = disk.platter().shown.len();
     disk.platter().capacity = Some(capacity);
+    // The first of the two would have fitted.
+    let large = |byte| {
+        let blobs = [("a", vec![byte]), ("large", vec![byte; 500_000])];
+        several(blobs.map(|(of, blob)| (of.to_owned(), blob)).into())
+    };
     let refused = loop {
-        if let Err(error) = store.put(one("large", vec![2; 500_000])).await {
+        if let Err(error) = store.put(large(2)).await {
             break error;
         }
     };
     assert!(matches!(refused, StorageError::Full(_)), "{refused}");
     assert!(refused.to_string().contains("disk is full"), "{refused}");
+    let small = store.get(name("a")).await.unwrap().is_some();
+    assert_eq!(small, store.get(name("large")).await.unwrap().is_some());
     for _ in 0..5 {
-        let again = store.put(one("large", vec![2; 500_000])).await.unwrap_err();
+        let again = store.put(large(2)).await.unwrap_err();
         assert!(matches!(again, StorageError::Full(_)), "{again}");
         assert_eq!(store.get(name("early")).await.unwrap().unwrap(), [1; 1000]);
     }
 
     disk.platter().capacity = None;
-    let wait = async { while store.put(one("large", vec![3; 500_000])).await.is_err() {} };
+    let wait = async { while store.put(large(3)).await.is_err() {} };
     tokio::time::timeout(std::time::Duration::from_secs(60), wait)
         .await
         .unwrap();

@@ -24,8 +24,8 @@ use crate::stop::Stop;
 
 /// Most names in a page, and the default.
 const MAX_PAGE: u32 = 1000;
-/// Room for a blob somewhat too large, so that it gets the answer that says so.
-const MAX_MESSAGE: usize = 2 * MAX_BATCH.1;
+/// Room for names, and for a batch somewhat too large, so that it gets the answer that says so.
+const MAX_MESSAGE: usize = MAX_BATCH.1 + 2 * MAX_BLOB;
 /// Calls of one connection at once. The bound is on HTTP/2 streams, so that a call beyond it has not begun:
 /// calls that had begun and waited for their turn would fill the connection's window with what nobody reads
 /// yet, and those whose turn it is would starve.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arca_host::{Config, ENCLAVE_SOCKET, Handle, Host, STORAGE_SOCKET};
 use arca_proto::v1::metrics_service_client::MetricsServiceClient;
 use arca_proto::v1::storage_service_client::StorageServiceClient;
+use arca_proto::v1::{PutBlobsRequest, put_blobs_request::Blob};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -120,6 +121,18 @@ impl Running {
 
 pub async fn storage_at(socket: &Path) -> StorageServiceClient<Channel> {
     StorageServiceClient::new(channel_to(socket).await)
+}
+
+/// A call that stores these, whatever is there.
+pub fn to_put(blobs: &[(&str, &[u8])]) -> PutBlobsRequest {
+    let blobs = blobs.iter().map(|&(name, blob)| Blob {
+        name: name.into(),
+        blob: blob.into(),
+    });
+    PutBlobsRequest {
+        blobs: blobs.collect(),
+        guard: None,
+    }
 }
 
 /// A new connection to a socket that speaks gRPC.
