@@ -22,7 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("arca-threshold", &[]),
     ("arca-channel", &["arca-attestation", "arca-proto"]),
     // Moves bytes it cannot read, so it links nothing that could.
-    ("arca-host", &["arca-proto"]),
+    ("arca-host", &["arca-proto", "arca-vsock"]),
+    ("arca-vsock", &[]),
     // Verifies and asks. It measures protocols with keys that end with the process; it never holds a share of
     // a cluster's key.
     (
@@ -38,7 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // Knows the Platform it runs on as a trait, and no platform.
     ("arca-enclave", ENCLAVE_IMPORTS),
-    ("arca-enclave-nitro", PLATFORM_IMPORTS),
+    ("arca-enclave-nitro", NITRO_IMPORTS),
     ("arca-enclave-hsm", PLATFORM_IMPORTS),
     ("arca-enclave-simulated", PLATFORM_IMPORTS),
 ];
@@ -59,6 +60,16 @@ const PLATFORM_IMPORTS: &[&str] = &[
     "arca-policy",
     "arca-proto",
     "arca-threshold",
+];
+const NITRO_IMPORTS: &[&str] = &[
+    "arca-attestation",
+    "arca-audit",
+    "arca-channel",
+    "arca-enclave",
+    "arca-policy",
+    "arca-proto",
+    "arca-threshold",
+    "arca-vsock",
 ];
 
 /// May import everything, and nothing may import it: it is never shipped.
