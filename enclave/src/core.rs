@@ -33,6 +33,7 @@ use crate::{
     pairs::Pairs,
     platform::Platform,
     presignatures::Presignatures,
+    process::Protection,
     random::Randomness,
     report::Counters,
     signing::Requests,
@@ -85,6 +86,8 @@ pub struct Core {
     pub operations: Operations,
     /// Signing requests that are being worked on.
     pub requests: Requests,
+    /// What this process got from the kernel.
+    pub protections: Vec<Protection>,
     /// Told when a peer grants.
     pub leasing: Notify,
     membership: watch::Sender<Option<Arc<Membership>>>,
@@ -150,6 +153,7 @@ impl Core {
             counters: Counters::default(),
             operations: Operations::default(),
             requests: Requests::default(),
+            protections: settings.protections.clone(),
             leasing: Notify::new(),
             membership: watch::Sender::new(None),
             enrolling: tokio::sync::Mutex::new(()),
@@ -348,6 +352,15 @@ impl Core {
             party: membership.party.clone(),
             boot_id: self.boot_id.to_vec(),
             manifest_epoch: membership.manifest.epoch(),
+            protections: self
+                .protections
+                .iter()
+                .map(|protection| wire::Protection {
+                    name: protection.name.to_owned(),
+                    in_force: protection.in_force,
+                    detail: protection.detail.clone(),
+                })
+                .collect(),
         })
     }
 

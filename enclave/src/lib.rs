@@ -11,6 +11,7 @@
 //! - `pairs`, `presignatures`: what ECDSA signatures need ahead, made in the background.
 //! - `network`, `session`, `lane`: frames between enclaves, one run of a protocol, and where it is computed.
 //! - `report`: numbers for the host to show.
+//! - [`process`]: the process around it all.
 //! - [`sealing`], `index`, `anchor`, `state`, `storage`: what is kept on the host. `lease`: that it is the newest, and
 //!   this the only live instance. `random`: where randomness comes from.
 
@@ -33,6 +34,7 @@ mod operations;
 mod pairs;
 pub mod platform;
 mod presignatures;
+pub mod process;
 mod quorum;
 mod random;
 mod report;
@@ -50,9 +52,11 @@ mod test_platform;
 pub use error::{ERROR_DOMAIN, Error};
 pub use server::serve;
 
-/// What whoever runs an enclave may choose. Nothing here is about security.
+/// What the process hands to the service. What whoever runs it may choose is not about security.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// What the process around the service got from the kernel, to tell who asks for evidence.
+    pub protections: Vec<process::Protection>,
     /// ECDSA presignatures that a pool (a key with one set of signers) is filled up to, and again when it has less
     /// than a quarter. 0: none are made; every signature takes three rounds.
     pub presignatures: usize,
@@ -60,6 +64,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { presignatures: 256 }
+        Self {
+            protections: Vec::new(),
+            presignatures: 256,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use arca_enclave::process::Reach;
 use serde::Deserialize;
 
 /// A configuration with every field explained.
@@ -70,6 +71,19 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The files that a running enclave needs.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            // The program measures itself.
+            read: std::env::current_exe()
+                .into_iter()
+                .chain([self.root.clone()])
+                .collect(),
+            write: vec![self.sockets.clone(), self.hardware.clone()],
+            network: false,
+        }
+    }
+
     /// Reads and checks a file. Relative paths count from the file's own folder.
     ///
     /// # Errors

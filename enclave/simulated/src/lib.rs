@@ -8,11 +8,9 @@
 
 mod config;
 mod files;
-mod harden;
 pub mod nsm;
 mod platform;
 
 pub use config::{Config, ConfigError, EXAMPLE};
 pub use files::FileError;
-pub use harden::harden;
 pub use platform::{SimulatedPlatform, StartError, measure_myself, measure_program};

@@ -2,18 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use arca_attestation::UnixMillis;
-use arca_enclave::Settings;
+use arca_enclave::{Settings, process};
 use arca_enclave_simulated::{
-    Config, ConfigError, EXAMPLE, SimulatedPlatform, harden, measure_myself, nsm::LocalRoot,
+    Config, ConfigError, EXAMPLE, SimulatedPlatform, measure_myself, nsm::LocalRoot,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use rand_core::OsRng;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -61,6 +59,15 @@ enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl From<LogFormat> for process::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,37 +133,19 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             file.display()
         ));
     }
-    let filter = EnvFilter::try_new(&arguments.log).context("--log")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    harden();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let platform = SimulatedPlatform::start(&config)?;
+    let settings = Settings {
+        presignatures: usize::try_from(config.presignatures)?,
+        ..Settings::default()
+    };
+    let log = (arguments.log.as_str(), arguments.log_format.into());
+    process::run(log, &config.reach(), settings, async {
+        let platform = SimulatedPlatform::start(&config);
         tracing::warn!(
             "SIMULATED platform: nothing here is protected from whoever controls this machine"
         );
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        let settings = Settings {
-            presignatures: usize::try_from(config.presignatures)?,
-        };
-        arca_enclave::serve(Arc::new(platform), settings, stop).await?;
-        anyhow::Ok(())
-    })
+        platform
+    })?;
+    Ok(())
 }
 
 fn make_root(folder: &std::path::Path) -> anyhow::Result<()> {

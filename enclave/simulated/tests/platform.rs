@@ -9,7 +9,7 @@ use std::path::Path;
 use arca_attestation::{Error, Expected, ReferenceValues, TrustAnchors, TrustClass, verify_live};
 use arca_enclave::platform::{DataKey, HostEndpoint, Platform as _, PlatformError};
 use arca_enclave_simulated::nsm::LocalRoot;
-use arca_enclave_simulated::{Config, SimulatedPlatform, StartError, harden, measure_myself};
+use arca_enclave_simulated::{Config, SimulatedPlatform, StartError, measure_myself};
 use rand_core::OsRng;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -234,20 +234,4 @@ async fn a_root_that_is_none_names_its_file() {
     fs::remove_file(config.root.join("root.key")).unwrap();
     let error = SimulatedPlatform::start(&config).unwrap_err().to_string();
     assert!(error.contains("root.key"), "{error}");
-}
-
-#[test]
-fn a_hardened_process_leaves_no_core() {
-    harden();
-    assert!(!nix::sys::prctl::get_dumpable().unwrap());
-    let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-        .unwrap();
-    assert_eq!(
-        core.split_whitespace().rev().nth(1),
-        Some("0"),
-        "hard: {core}"
-    );
 }
