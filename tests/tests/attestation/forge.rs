@@ -72,7 +72,12 @@ pub struct Forge {
 
 impl Forge {
     pub fn new() -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        Self::seeded(7)
+    }
+
+    /// With keys of its own.
+    pub fn seeded(seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let path =
             ["root", "region", "zone", "leaf"]
                 .iter()
@@ -268,7 +273,7 @@ impl Certificate {
         }
     }
 
-    fn der(&self, issuer: &Certificate) -> Vec<u8> {
+    pub fn der(&self, issuer: &Certificate) -> Vec<u8> {
         let signature: DerSignature = issuer.key.sign(&self.tbs.to_der().unwrap());
         let certificate = x509_cert::Certificate {
             tbs_certificate: self.tbs.clone(),
