@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo evm release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm softhsm kryoptic release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -15,6 +15,10 @@ CARGO_FUZZ_VERSION := 0.13.2
 # The Ethereum node of the demo and the tests. Its versions and hashes are in deploy/evm/package-lock.json.
 EVM := $(TOOLS)/evm
 ANVIL = $(firstword $(wildcard $(EVM)/node_modules/@foundry-rs/anvil-*/bin/anvil))
+
+# PKCS#11 modules: a distribution's SoftHSM2, and Kryoptic as deploy/pkcs11 builds it. Empty when not to be had.
+SOFTHSM = $(firstword $(wildcard $(foreach lib,/usr/lib /usr/lib64 /usr/local/lib,$(lib)/softhsm/libsofthsm2.so)))
+KRYOPTIC = $(wildcard $(TOOLS)/kryoptic/libkryoptic_pkcs11.so)
 
 # For each fuzz target.
 SECONDS ?= 60
@@ -40,9 +44,10 @@ release: need
 	cargo build --locked --release -p arca-enclave-simulated
 	cargo build --locked --release -p arca-host -p arca-client
 
-test: need evm ## every test; the end-to-end ones start real processes
+test: need evm softhsm kryoptic ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-host -p arca-client
-	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" cargo test --locked --workspace
+	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" ARCA_SOFTHSM="$${ARCA_SOFTHSM:-$(SOFTHSM)}" \
+		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(KRYOPTIC)}" cargo test --locked --workspace
 
 consensus: need c++ ## signed Bitcoin transactions judged by Bitcoin Core's own code; needs a C++ compiler
 	cargo test --locked -p arca-tests --features consensus --test consensus
@@ -93,6 +98,13 @@ evm: ## Foundry's anvil through npm, for the demo and the tests
 			cp deploy/evm/package-lock.json $(EVM)/installed.json; \
 		else echo "make evm: npm could not install anvil: what needs an Ethereum node is left out"; fi; \
 	fi
+
+# Where they cannot be had, what needs one is left out, and says so.
+softhsm: ## SoftHSM2, for the demo on HSMs and the tests
+	@deploy/pkcs11/modules.sh softhsm $(TOOLS)
+
+kryoptic: need ## Kryoptic, a second PKCS#11 module for the tests
+	@deploy/pkcs11/modules.sh kryoptic $(TOOLS)
 
 # Some crates contain C, which rustup does not compile.
 need:
