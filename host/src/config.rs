@@ -20,16 +20,79 @@ pub struct Config {
     pub party: String,
     /// TCP address for clients and peers; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Folder of the three Unix sockets.
-    pub sockets: PathBuf,
+    /// How host and enclave reach each other.
+    pub transport: Transport,
     /// Peers' addresses (`host:port`) by name.
     pub peers: BTreeMap<String, String>,
     /// Where blobs go.
     pub storage: StorageConfig,
+    /// For an enclave that seals under AWS KMS; none, no relay to KMS and no credentials.
+    pub kms: Option<KmsConfig>,
     /// HTTP address of `/metrics`, `/healthz` and `/readyz`; none, no listener.
     pub metrics: Option<SocketAddr>,
     /// Bounds on what the network may take.
     pub limits: Limits,
+}
+
+/// How host and enclave reach each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Unix sockets in this folder.
+    Unix(PathBuf),
+    /// The enclave is a machine of its own.
+    Vsock(VsockConfig),
+}
+
+/// The enclave as a machine, and the ports of both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VsockConfig {
+    /// The enclave's context id. Connections from any other are closed.
+    pub cid: u32,
+    /// Where the enclave listens.
+    pub enclave_port: u32,
+    /// Where the host listens for storage, metrics and credentials.
+    pub storage_port: u32,
+    /// Where the host listens for dial requests.
+    pub dial_port: u32,
+    /// Where the host listens for connections to KMS.
+    pub kms_port: u32,
+}
+
+/// AWS KMS, for an enclave that seals under a key there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsConfig {
+    /// The key's region. The host uses it for the endpoint's name alone; the enclave has its own.
+    pub region: String,
+    /// Where the enclave's connections are relayed to, as `host:port`.
+    pub endpoint: String,
+    /// Where credentials are read from, anew for each request.
+    pub credentials: CredentialSource,
+}
+
+/// Where AWS credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// A profile of a file in the format of AWS' shared credentials file.
+    File {
+        /// The file, closed to other accounts.
+        path: PathBuf,
+        /// The section.
+        profile: String,
+    },
+    /// The role of the EC2 instance, from its metadata service.
+    Instance {
+        /// `host:port` of the metadata service.
+        address: String,
+    },
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(folder) => folder.display().fmt(f),
+            Self::Vsock(vsock) => write!(f, "vsock {}", vsock.cid),
+        }
+    }
 }
 
 /// Where blobs go.
@@ -160,7 +223,9 @@ impl fmt::Display for Config {
         } = &self.limits;
         writeln!(f, "party = {}", quoted(&self.party))?;
         writeln!(f, "listen = \"{}\"", self.listen)?;
-        writeln!(f, "sockets = {}", quoted(&self.sockets.to_string_lossy()))?;
+        if let Transport::Unix(folder) = &self.transport {
+            writeln!(f, "sockets = {}", quoted(&folder.to_string_lossy()))?;
+        }
         writeln!(f, "\n[peers]")?;
         for (name, address) in &self.peers {
             writeln!(f, "{name} = {}", quoted(address))?;
@@ -168,6 +233,30 @@ impl fmt::Display for Config {
         writeln!(f, "\n[storage]")?;
         writeln!(f, "path = {}", quoted(&self.storage.path.to_string_lossy()))?;
         writeln!(f, "quota_bytes = {}", self.storage.quota_bytes)?;
+        if let Transport::Vsock(vsock) = &self.transport {
+            writeln!(f, "\n[vsock]")?;
+            writeln!(f, "cid = {}", vsock.cid)?;
+            writeln!(f, "enclave_port = {}", vsock.enclave_port)?;
+            writeln!(f, "storage_port = {}", vsock.storage_port)?;
+            writeln!(f, "dial_port = {}", vsock.dial_port)?;
+            writeln!(f, "kms_port = {}", vsock.kms_port)?;
+        }
+        if let Some(kms) = &self.kms {
+            writeln!(f, "\n[kms]")?;
+            writeln!(f, "region = {}", quoted(&kms.region))?;
+            writeln!(f, "endpoint = {}", quoted(&kms.endpoint))?;
+            match &kms.credentials {
+                CredentialSource::File { path, profile } => {
+                    writeln!(f, "credentials = \"file\"")?;
+                    writeln!(f, "file = {}", quoted(&path.to_string_lossy()))?;
+                    writeln!(f, "profile = {}", quoted(profile))?;
+                }
+                CredentialSource::Instance { address } => {
+                    writeln!(f, "credentials = \"imds\"")?;
+                    writeln!(f, "imds = {}", quoted(address))?;
+                }
+            }
+        }
         if let Some(metrics) = self.metrics {
             writeln!(f, "\n[metrics]\nlisten = \"{metrics}\"")?;
         }

@@ -15,9 +15,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::Limits;
+use crate::enclave::Listener;
 use crate::metrics::{DialOutcome, Metrics};
 use crate::pipe::{End, pipe};
-use crate::sockets::Socket;
 use crate::stop::{Connections, Stop};
 
 /// The enclave writes its request in one go; a connection that has not in this time is stuck.
@@ -45,8 +45,7 @@ pub(crate) struct Dialler {
 }
 
 /// Accepts dial requests until told to stop, then drains.
-pub(crate) async fn serve(dialler: Arc<Dialler>, socket: Socket, mut stop: Stop) {
-    let Socket { listener, file } = socket;
+pub(crate) async fn serve(dialler: Arc<Dialler>, listener: Listener, mut stop: Stop) {
     let places = Arc::new(Semaphore::new(dialler.limits.max_dials));
     let mut connections = Connections::default();
     loop {
@@ -56,7 +55,7 @@ pub(crate) async fn serve(dialler: Arc<Dialler>, socket: Socket, mut stop: Stop)
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((enclave, _)) => {
+            Ok(enclave) => {
                 let place = Arc::clone(&places).try_acquire_owned().ok();
                 let dialler = Arc::clone(&dialler);
                 let stop = stop.clone();
@@ -68,7 +67,7 @@ pub(crate) async fn serve(dialler: Arc<Dialler>, socket: Socket, mut stop: Stop)
             }
         }
     }
-    drop((listener, file));
+    drop(listener);
     let cut = connections.drain(dialler.limits.drain).await;
     info!(cut, "outbound connections drained");
 }

@@ -41,6 +41,20 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// A vsock port cannot be used.
+    #[error(
+        "cannot listen on vsock port {port} ({field}): {source}. Is another program using it, and is this \
+         a machine that has enclaves (/dev/vsock)?"
+    )]
+    Vsock {
+        /// Field of the configuration.
+        field: &'static str,
+        /// The port.
+        port: u32,
+        /// The system's reason.
+        source: io::Error,
+    },
+
     /// The storage file cannot be used.
     #[error("storage.path {path}: {problem}. {remedy}")]
     Storage {

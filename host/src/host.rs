@@ -10,11 +10,12 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::dial::{self, Dialler};
+use crate::enclave::{Enclave, Listener, Service};
 use crate::error::Error;
 use crate::inbound::{self, Inbound};
+use crate::kms::{self, Relay};
 use crate::metrics::Metrics;
 use crate::pages::Pages;
-use crate::sockets::{self, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
 use crate::stop::{Stopper, stop_signal};
 use crate::storage::{self, Store, Writer};
 
@@ -51,10 +52,14 @@ impl Host {
         let peers: Vec<&str> = config.peers.keys().map(String::as_str).collect();
         let metrics = Metrics::new(&config.party, &peers, config.storage.quota_bytes)?;
         let metrics = Arc::new(metrics);
-        sockets::prepare_folder(&config.sockets)?;
+        Listener::prepare(&config.transport)?;
         let (store, writer) = open_storage(&config, &metrics).await?;
-        let storage_socket = sockets::listen(&config.sockets, STORAGE_SOCKET).await?;
-        let dial_socket = sockets::listen(&config.sockets, DIAL_SOCKET).await?;
+        let storage_listener = Listener::listen(&config.transport, Service::Storage).await?;
+        let dial_listener = Listener::listen(&config.transport, Service::Dial).await?;
+        let kms_listener = match &config.kms {
+            Some(_) => Some(Listener::listen(&config.transport, Service::Kms).await?),
+            None => None,
+        };
         let (pages_listener, metrics_listen) = match config.metrics {
             Some(address) => {
                 let (listener, bound) = listen("metrics.listen", address).await?;
@@ -64,7 +69,13 @@ impl Host {
         };
         let (listener, listen) = listen("listen", config.listen).await?;
 
-        let enclave = config.sockets.join(ENCLAVE_SOCKET);
+        let enclave = Enclave::new(&config.transport);
+        let (kms_endpoint, credentials) = match config.kms {
+            Some(kms) => (Some(kms.endpoint), Some(kms.credentials)),
+            None => (None, None),
+        };
+        let relay = kms_endpoint
+            .map(|endpoint| Arc::new(Relay::new(endpoint, &config.limits, Arc::clone(&metrics))));
         let (stop_forwarding, forwarding_stop) = stop_signal();
         let (stop_storage, storage_stop) = stop_signal();
         let inbound = Arc::new(Inbound {
@@ -81,16 +92,21 @@ impl Host {
         let mut storing = JoinSet::new();
         let serving = storage::serve(
             store.clone(),
+            credentials,
             Arc::clone(&metrics),
-            storage_socket,
+            storage_listener,
             storage_stop,
         );
         storing.spawn(named("the storage service", serving));
         let mut forwarding = JoinSet::new();
         let serving = inbound::serve(inbound, listener, forwarding_stop.clone());
         forwarding.spawn(named("the inbound listener", serving));
-        let serving = dial::serve(Arc::clone(&dialler), dial_socket, forwarding_stop.clone());
+        let serving = dial::serve(Arc::clone(&dialler), dial_listener, forwarding_stop.clone());
         forwarding.spawn(named("the dial listener", serving));
+        if let (Some(relay), Some(listener)) = (relay, kms_listener) {
+            let serving = kms::serve(relay, listener, forwarding_stop.clone());
+            forwarding.spawn(named("the relay to KMS", serving));
+        }
         let mut background = JoinSet::new();
         if let Some(listener) = pages_listener {
             let pages = Pages::new(
@@ -106,7 +122,7 @@ impl Host {
         let metrics_shown = metrics_listen.map(|address| address.to_string());
         info!(
             party = config.party, %listen, metrics = metrics_shown,
-            sockets = %config.sockets.display(), storage = %config.storage.path.display(),
+            transport = %config.transport, storage = %config.storage.path.display(),
             "host is running"
         );
         Ok(Handle {

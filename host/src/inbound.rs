@@ -2,16 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::admission::{Admission, Permit, Refusal};
 use crate::config::Limits;
+use crate::enclave::Enclave;
 use crate::metrics::{Metrics, RefusedBecause};
 use crate::pipe::{End, pipe};
 use crate::stop::{Connections, Stop};
@@ -22,7 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What every inbound connection needs to know.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    pub(crate) enclave: PathBuf,
+    pub(crate) enclave: Enclave,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -84,13 +84,13 @@ impl Inbound {
         if let Err(error) = network.set_nodelay(true) {
             debug!(%from, %error, "TCP_NODELAY not set");
         }
-        let mut enclave = match UnixStream::connect(&self.enclave).await {
+        let mut enclave = match self.enclave.connect().await {
             Ok(enclave) => enclave,
             Err(error) => {
                 self.metrics.refused(RefusedBecause::Enclave);
                 if let Some(suppressed) = self.metrics.enclave_log.permit() {
                     warn!(
-                        %from, %error, suppressed, socket = %self.enclave.display(),
+                        %from, %error, suppressed, socket = %self.enclave,
                         "connection closed: the enclave cannot be reached"
                     );
                 }

@@ -4,9 +4,12 @@
 //! ```text
 //! clients, peers ──TCP──▶ listen ──▶ enclave.sock        (inbound)
 //! peers ◀──TCP── dial by name ◀── dial.sock              (outbound)
-//! enclave ──gRPC──▶ storage.sock ──▶ one redb file; its own metrics
+//! enclave ──gRPC──▶ storage.sock ──▶ one redb file; its own metrics; AWS credentials
+//! KMS ◀──TCP── relay ◀── kms.sock                        (an enclave that seals under AWS KMS)
 //! operator ──HTTP──▶ /metrics, /healthz, /readyz
 //! ```
+//!
+//! Each socket is a vsock port where the enclave is a machine of its own.
 //!
 //! Nothing here is trusted with a secret and nothing here is security: TLS ends inside the enclave,
 //! and what the storage returns counts for nothing until the enclave unsealed it. What this crate does
@@ -27,10 +30,13 @@
 
 mod admission;
 mod config;
+mod credentials;
 mod dial;
+mod enclave;
 mod error;
 mod host;
 mod inbound;
+mod kms;
 mod metrics;
 mod pages;
 mod pipe;
@@ -39,7 +45,10 @@ mod sockets;
 mod stop;
 mod storage;
 
-pub use config::{Config, ConfigError, EXAMPLE, Limits, StorageConfig};
+pub use config::{
+    Config, ConfigError, CredentialSource, EXAMPLE, KmsConfig, Limits, StorageConfig, Transport,
+    VsockConfig,
+};
 pub use error::Error;
 pub use host::{Handle, Host};
-pub use sockets::{DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
+pub use sockets::{DIAL_SOCKET, ENCLAVE_SOCKET, KMS_SOCKET, STORAGE_SOCKET};

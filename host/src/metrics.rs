@@ -19,6 +19,7 @@ const CLOSED: &str = "arca_host_connections_closed_total";
 const REFUSED: &str = "arca_host_connections_refused_total";
 const BYTES: &str = "arca_host_bytes_total";
 const DIALS: &str = "arca_host_dials_total";
+const KMS_FAILURES: &str = "arca_host_kms_failures_total";
 const STORAGE_OPERATIONS: &str = "arca_host_storage_operations_total";
 const STORAGE_SECONDS: &str = "arca_host_storage_seconds";
 const STORAGE_COMMITS: &str = "arca_host_storage_commits_total";
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     page: PrometheusHandle,
     pub(crate) inbound: FlowMetrics,
     pub(crate) outbound: FlowMetrics,
+    pub(crate) kms: FlowMetrics,
     pub(crate) storage_commits: Counter,
     pub(crate) storage_reopens: Counter,
     pub(crate) storage_bytes: Gauge,
@@ -97,6 +99,14 @@ pub(crate) enum DialOutcome {
     Malformed,
 }
 
+/// Why the enclave did not get what it needs for a request to KMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KmsFailure {
+    Unreachable,
+    LimitReached,
+    Credentials,
+}
+
 /// A call of the storage service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -145,6 +155,7 @@ impl Metrics {
             page: recorder.handle(),
             inbound: FlowMetrics::new(&recorder, "inbound"),
             outbound: FlowMetrics::new(&recorder, "outbound"),
+            kms: FlowMetrics::new(&recorder, "kms"),
             storage_commits: counter(&recorder, STORAGE_COMMITS, &[]),
             storage_reopens: counter(&recorder, STORAGE_REOPENS, &[]),
             storage_bytes: gauge(&recorder, STORAGE_BYTES, &[]),
@@ -165,6 +176,13 @@ impl Metrics {
                 metrics.dial_counter(Some(peer), outcome).increment(0);
             }
         }
+        for failure in [
+            KmsFailure::Unreachable,
+            KmsFailure::LimitReached,
+            KmsFailure::Credentials,
+        ] {
+            metrics.kms_counter(failure).increment(0);
+        }
         for operation in [Operation::Put, Operation::Get, Operation::List] {
             metrics.storage_counter(operation, "ok").increment(0);
         }
@@ -178,6 +196,10 @@ impl Metrics {
     /// `peer` is a configured name, or none: what an enclave sends never becomes a label.
     pub(crate) fn dialled(&self, peer: Option<&str>, outcome: DialOutcome) {
         self.dial_counter(peer, outcome).increment(1);
+    }
+
+    pub(crate) fn kms_failed(&self, failure: KmsFailure) {
+        self.kms_counter(failure).increment(1);
     }
 
     pub(crate) fn stored(&self, operation: Operation, outcome: &'static str, since: Instant) {
@@ -213,6 +235,10 @@ impl Metrics {
             ("outcome", outcome.label()),
         ];
         counter(&self.recorder, DIALS, &labels)
+    }
+
+    fn kms_counter(&self, failure: KmsFailure) -> Counter {
+        counter(&self.recorder, KMS_FAILURES, &[("reason", failure.label())])
     }
 
     fn storage_counter(&self, operation: Operation, outcome: &'static str) -> Counter {
@@ -296,6 +322,16 @@ impl DialOutcome {
     }
 }
 
+impl KmsFailure {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::LimitReached => "limit_reached",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
 impl Operation {
     fn label(self) -> &'static str {
         match self {
@@ -333,7 +369,7 @@ fn describe(recorder: &PrometheusRecorder) {
     let counters = [
         (
             CONNECTIONS,
-            "Connections forwarded, by flow (inbound: accepted on the network; outbound: dialled for the enclave)",
+            "Connections forwarded, by flow (inbound: accepted on the network; outbound: dialled for the enclave; kms: to AWS KMS)",
         ),
         (CLOSED, "Forwarded connections that ended, by flow and end"),
         (
@@ -341,6 +377,10 @@ fn describe(recorder: &PrometheusRecorder) {
             "Inbound connections that never reached the enclave, by reason",
         ),
         (DIALS, "Dial requests of the enclave, by peer and outcome"),
+        (
+            KMS_FAILURES,
+            "What the enclave needed for a request to AWS KMS and did not get, by reason",
+        ),
         (
             STORAGE_OPERATIONS,
             "Calls of the storage service, by operation and outcome",

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 use tonic::codegen::{Service, http};
 use tracing::{debug, warn};
 
+use crate::enclave::Enclave;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
 use crate::storage::Store;
@@ -35,18 +36,13 @@ pub(crate) struct Pages(Arc<Subject>);
 struct Subject {
     metrics: Arc<Metrics>,
     store: Store,
-    enclave: std::path::PathBuf,
+    enclave: Enclave,
     stop: Stop,
     verdict: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Pages {
-    pub(crate) fn new(
-        metrics: Arc<Metrics>,
-        store: Store,
-        enclave: std::path::PathBuf,
-        stop: Stop,
-    ) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, store: Store, enclave: Enclave, stop: Stop) -> Self {
         Self(Arc::new(Subject {
             metrics,
             store,
@@ -133,7 +129,7 @@ impl Subject {
     }
 
     async fn look(&self) -> Result<(), String> {
-        match timeout(ENCLAVE_ANSWERS, UnixStream::connect(&self.enclave)).await {
+        match timeout(ENCLAVE_ANSWERS, self.enclave.connect()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(format!("the enclave cannot be reached: {error}")),
             Err(_) => return Err("the enclave does not accept connections".into()),

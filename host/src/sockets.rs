@@ -16,13 +16,8 @@ pub const ENCLAVE_SOCKET: &str = "enclave.sock";
 pub const STORAGE_SOCKET: &str = "storage.sock";
 /// The host listens; the enclave names a peer and gets a byte stream to it.
 pub const DIAL_SOCKET: &str = "dial.sock";
-
-/// A listening socket; its file goes when it goes.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    pub(crate) listener: UnixListener,
-    pub(crate) file: SocketFile,
-}
+/// The host listens, if `[kms]` is configured; the enclave gets a byte stream to AWS KMS.
+pub const KMS_SOCKET: &str = "kms.sock";
 
 /// Removes the file on drop, so that the next start finds no stale one.
 #[derive(Debug)]
@@ -72,12 +67,12 @@ pub(crate) fn prepare_folder(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Listens on a socket in the folder. A stale file is replaced; a live one is somebody else's.
+/// Listens on a socket in the folder; its file goes when the second value goes. A stale file is replaced; a live one is somebody else's.
 ///
 /// # Errors
 ///
 /// [`Error::Socket`].
-pub(crate) async fn listen(folder: &Path, name: &str) -> Result<Socket, Error> {
+pub(crate) async fn listen(folder: &Path, name: &str) -> Result<(UnixListener, SocketFile), Error> {
     let path = folder.join(name);
     let refuse = |problem: String, remedy| Error::Socket {
         path: path.clone(),
@@ -120,10 +115,7 @@ pub(crate) async fn listen(folder: &Path, name: &str) -> Result<Socket, Error> {
             "Check the folder's permissions and file system",
         )
     })?;
-    Ok(Socket {
-        listener,
-        file: SocketFile(path),
-    })
+    Ok((listener, SocketFile(path)))
 }
 
 impl Drop for SocketFile {

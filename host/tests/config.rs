@@ -9,7 +9,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use arca_host::{Config, ConfigError, EXAMPLE, Limits};
+use arca_host::{
+    Config, ConfigError, CredentialSource, EXAMPLE, KmsConfig, Limits, Transport, VsockConfig,
+};
 
 const RIGHT: &str = "\
 party = \"ceo\"
@@ -25,6 +27,18 @@ listen = \"127.0.0.1:9101\"
 idle_seconds = 60
 ";
 
+const VSOCK: VsockConfig = VsockConfig {
+    cid: 16,
+    enclave_port: 1,
+    storage_port: 2,
+    dial_port: 3,
+    kms_port: 4,
+};
+
+fn unix(folder: &str) -> Transport {
+    Transport::Unix(folder.into())
+}
+
 fn read(text: &str) -> Result<Config, ConfigError> {
     Config::from_toml(text, Path::new("host.toml"))
 }
@@ -34,7 +48,8 @@ fn a_right_file_is_understood_and_defaults_are_filled_in() {
     let config = read(RIGHT).unwrap();
     assert_eq!(config.party, "ceo");
     assert_eq!(config.listen, "127.0.0.1:7101".parse().unwrap());
-    assert_eq!(config.sockets, Path::new("/run/arca/ceo"));
+    assert_eq!(config.transport, unix("/run/arca/ceo"));
+    assert_eq!(config.kms, None);
     assert_eq!(
         config.peers.get("cto").map(String::as_str),
         Some("127.0.0.1:7102")
@@ -64,10 +79,10 @@ fn the_least_file_will_do() {
 fn relative_paths_count_from_the_files_folder() {
     let least = "party = \"a\"\nlisten = \"[::1]:0\"\nsockets = \"s\"\nstorage.path = \"f\"\n";
     let config = Config::from_toml(least, Path::new("/etc/arca/host.toml")).unwrap();
-    assert_eq!(config.sockets, Path::new("/etc/arca/s"));
+    assert_eq!(config.transport, unix("/etc/arca/s"));
     assert_eq!(config.storage.path, Path::new("/etc/arca/f"));
     let config = Config::from_toml(RIGHT, Path::new("/etc/arca/host.toml")).unwrap();
-    assert_eq!(config.sockets, Path::new("/run/arca/ceo"));
+    assert_eq!(config.transport, unix("/run/arca/ceo"));
 
     let deep = format!("/{}/host.toml", "d".repeat(93));
     let error = Config::from_toml(least, Path::new(&deep)).unwrap_err();
@@ -91,11 +106,67 @@ fn the_example_shows_every_field_with_its_default() {
     assert_eq!(config, example);
     let fields = uncommented
         .lines()
-        .filter(|line| line.contains(" = ") && !line.starts_with('#'));
+        .filter(|line| line.contains(" = ") && (!line.starts_with('#') || is_nitro(line)));
     assert_eq!(
         fields.count(),
-        19,
+        30,
         "the example lacks a field, or this test does not know it"
+    );
+}
+
+/// What only a Nitro enclave needs is commented out without a space.
+fn is_nitro(line: &str) -> bool {
+    line.starts_with('#') && !line.starts_with("# ") && line.len() > 1
+}
+
+#[test]
+fn the_example_for_a_nitro_enclave_is_right_too() {
+    let nitro = |leave_out: &[&str]| -> String {
+        let lines = EXAMPLE.lines().filter(|line| {
+            let line = line.trim_start_matches('#');
+            !leave_out.iter().any(|field| line.starts_with(field))
+        });
+        lines
+            .map(|line| match is_nitro(line) {
+                true => format!("{}\n", line.trim_start_matches('#')),
+                false => format!("{line}\n"),
+            })
+            .collect()
+    };
+    let config = read(&nitro(&["sockets", "file", "profile"])).unwrap();
+    assert_eq!(
+        config.transport,
+        Transport::Vsock(VsockConfig {
+            cid: 16,
+            enclave_port: 7001,
+            storage_port: 7002,
+            dial_port: 7003,
+            kms_port: 7004,
+        })
+    );
+    let kms = config.kms.clone().unwrap();
+    assert_eq!(kms.endpoint, "kms.eu-central-1.amazonaws.com:443");
+    // What is shown are the defaults.
+    let defaults = [
+        "sockets",
+        "file",
+        "profile",
+        "enclave",
+        "storage_port",
+        "dial_port",
+        "kms_port",
+        "imds",
+        "endpoint",
+    ];
+    assert_eq!(read(&nitro(&defaults)).unwrap(), config);
+
+    let with_file = nitro(&["sockets", "imds", "profile"]).replace("\"imds\"", "\"file\"");
+    assert_eq!(
+        read(&with_file).unwrap().kms.unwrap().credentials,
+        CredentialSource::File {
+            path: "/etc/arca/credentials".into(),
+            profile: "default".into(),
+        }
     );
 }
 
@@ -104,6 +175,11 @@ fn the_operating_guide_has_every_field() {
     let guide = include_str!("../../docs/operations.md");
     let mut section = String::new();
     for line in EXAMPLE.lines() {
+        let line = if is_nitro(line) {
+            line.trim_start_matches('#')
+        } else {
+            line
+        };
         if let Some(name) = line
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
@@ -130,8 +206,25 @@ fn what_is_printed_reads_back_as_the_same() {
     config.limits.bytes_per_second = Some(1_000_000);
     config.metrics = None;
     config.peers.clear();
-    config.sockets = "/a \"quoted\" folder".into();
+    config.transport = unix("/a \"quoted\" folder");
     assert_eq!(read(&config.to_string()).unwrap(), config);
+    config.transport = Transport::Vsock(VSOCK);
+    for credentials in [
+        CredentialSource::Instance {
+            address: "127.0.0.1:1338".into(),
+        },
+        CredentialSource::File {
+            path: "/a \"quoted\" file".into(),
+            profile: "arca".into(),
+        },
+    ] {
+        config.kms = Some(KmsConfig {
+            region: "eu-central-1".into(),
+            endpoint: "vpce.example.com:8443".into(),
+            credentials,
+        });
+        assert_eq!(read(&config.to_string()).unwrap(), config);
+    }
 }
 
 #[test]
@@ -319,6 +412,83 @@ fn every_mistake_is_answered_with_line_field_problem_and_remedy() {
             "dup",
         ),
         ("[limits]", "[limit]", 10, "limit", "unknown field"),
+        (
+            "[storage]",
+            "[vsock]\ncid = 16\n[storage]",
+            3,
+            "sockets",
+            "[vsock] is there too",
+        ),
+        (
+            "sockets = \"/run/arca/ceo\"",
+            "vsock.storage_port = 1",
+            3,
+            "vsock.cid",
+            "is missing",
+        ),
+        (
+            "sockets = \"/run/arca/ceo\"",
+            "vsock.cid = 2",
+            3,
+            "vsock.cid",
+            "is 2; 3 to",
+        ),
+        (
+            "sockets = \"/run/arca/ceo\"",
+            "vsock = { cid = 16, dial_port = 7002 }",
+            3,
+            "vsock",
+            "one port twice",
+        ),
+        (
+            "sockets = \"/run/arca/ceo\"",
+            "vsock = { cid = 16, dial_port = 0 }",
+            3,
+            "vsock.dial_port",
+            "is 0",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"EU\"\ncredentials = \"imds\"\n[metrics]",
+            9,
+            "kms.region",
+            "is no region",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"eu\"\n[metrics]",
+            8,
+            "kms.credentials",
+            "is missing",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"eu\"\ncredentials = \"env\"\n[metrics]",
+            10,
+            "kms.credentials",
+            "\"env\" is no source",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"eu\"\ncredentials = \"file\"\n[metrics]",
+            8,
+            "kms.file",
+            "is missing",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"eu\"\nfile = \"f\"\ncredentials = \"imds\"\n[metrics]",
+            10,
+            "kms.file",
+            "means nothing",
+        ),
+        (
+            "[metrics]",
+            "[kms]\nregion = \"eu\"\ncredentials = \"imds\"\nendpoint = \"https://kms\"\n[metrics]",
+            11,
+            "kms.endpoint",
+            "no host:port",
+        ),
         ("[limits]", "[limits", 10, "limits", ""),
     ];
     for (what, by, line, field, problem) in mistakes {

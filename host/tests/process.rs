@@ -13,10 +13,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
+use arca_host::{Config, DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET, Transport};
 use arca_proto::v1::storage_service_client::StorageServiceClient;
 use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, put_blobs_request::Guard};
-use common::{config_in, folder, get, read, read_to_end, soon, storage_at, to_put};
+use common::{config_in, folder, get, read, read_to_end, sockets_of, soon, storage_at, to_put};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
@@ -84,7 +84,7 @@ impl Process {
 async fn kill_while_writing_loses_no_acknowledged_blob() {
     let folder = folder();
     let config = config_in(folder.path());
-    let socket = config.sockets.join(STORAGE_SOCKET);
+    let socket = sockets_of(&config).join(STORAGE_SOCKET);
     let mut acknowledged = BTreeMap::new();
     for round in 0..4_u8 {
         let mut process = Process::start(&config, folder.path()).await;
@@ -137,7 +137,7 @@ async fn kill_while_writing_loses_no_acknowledged_blob() {
 async fn kill_while_writing_leaves_every_batch_whole_or_absent() {
     let folder = folder();
     let config = config_in(folder.path());
-    let socket = config.sockets.join(STORAGE_SOCKET);
+    let socket = sockets_of(&config).join(STORAGE_SOCKET);
     let mut acknowledged = 0;
     for round in 0..5_u32 {
         let mut process = Process::start(&config, folder.path()).await;
@@ -261,12 +261,14 @@ async fn a_signal_stops_it_with_exit_code_0_and_without_sockets_left() {
         let config = config_in(folder.path());
         let mut process = Process::start(&config, folder.path()).await;
         let mode = std::os::unix::fs::PermissionsExt::mode(
-            &std::fs::metadata(&config.sockets).unwrap().permissions(),
+            &std::fs::metadata(sockets_of(&config))
+                .unwrap()
+                .permissions(),
         );
         assert_eq!(mode & 0o777, 0o700);
         process.signal(signal);
         assert_eq!(process.exit_code().await, Some(0));
-        assert_eq!(std::fs::read_dir(&config.sockets).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(sockets_of(&config)).unwrap().count(), 0);
         TcpStream::connect(&process.listen).await.unwrap_err();
     }
 }
@@ -278,9 +280,9 @@ async fn sockets_left_by_a_killed_host_are_replaced() {
     let mut process = Process::start(&config, folder.path()).await;
     process.signal(Signal::SIGKILL);
     assert_eq!(process.exit_code().await, None);
-    assert!(config.sockets.join(DIAL_SOCKET).exists());
+    assert!(sockets_of(&config).join(DIAL_SOCKET).exists());
     let mut process = Process::start(&config, folder.path()).await;
-    storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    storage_at(&sockets_of(&config).join(STORAGE_SOCKET)).await;
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code().await, Some(0));
 }
@@ -290,7 +292,7 @@ async fn connections_in_use_are_drained_and_quiet_ones_closed() {
     let folder = folder();
     let config = config_in(folder.path());
     let mut process = Process::start(&config, folder.path()).await;
-    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let enclave = UnixListener::bind(sockets_of(&config).join(ENCLAVE_SOCKET)).unwrap();
     let mut client = TcpStream::connect(&process.listen).await.unwrap();
     client.write_all(b"x").await.unwrap();
     let mut inside = common::accept(&enclave).await;
@@ -298,7 +300,7 @@ async fn connections_in_use_are_drained_and_quiet_ones_closed() {
     let mut quiet = TcpStream::connect(&process.listen).await.unwrap();
     quiet.write_all(b"x").await.unwrap();
     let _quiet_inside = common::accept(&enclave).await;
-    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    let mut storage = storage_at(&sockets_of(&config).join(STORAGE_SOCKET)).await;
 
     process.signal(Signal::SIGTERM);
     // The one goes on for as long as it talks; the enclave can still store; no new ones come in.
@@ -329,7 +331,7 @@ async fn a_connection_that_never_rests_is_cut_off_at_the_deadline() {
     let mut config = config_in(folder.path());
     config.limits.drain = std::time::Duration::from_secs(1);
     let mut process = Process::start(&config, folder.path()).await;
-    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let enclave = UnixListener::bind(sockets_of(&config).join(ENCLAVE_SOCKET)).unwrap();
     let mut client = TcpStream::connect(&process.listen).await.unwrap();
     client.write_all(b"x").await.unwrap();
     let mut inside = common::accept(&enclave).await;
@@ -347,7 +349,7 @@ async fn a_second_signal_ends_the_waiting() {
     let mut config = config_in(folder.path());
     config.limits.drain = std::time::Duration::from_secs(3600);
     let mut process = Process::start(&config, folder.path()).await;
-    let enclave = UnixListener::bind(config.sockets.join(ENCLAVE_SOCKET)).unwrap();
+    let enclave = UnixListener::bind(sockets_of(&config).join(ENCLAVE_SOCKET)).unwrap();
     let mut client = TcpStream::connect(&process.listen).await.unwrap();
     client.write_all(b"x").await.unwrap();
     let mut inside = common::accept(&enclave).await;
@@ -443,15 +445,15 @@ async fn exit_codes_tell_a_wrong_command_line_from_a_failed_start() {
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&open_folder, permissions).unwrap();
     let mut open = config.clone();
-    open.sockets = open_folder;
+    open.transport = Transport::Unix(open_folder);
     let mut occupied = config.clone();
-    occupied.sockets = folder.path().join("occupied");
+    occupied.transport = Transport::Unix(folder.path().join("occupied"));
     std::fs::DirBuilder::new()
-        .create(&occupied.sockets)
+        .create(sockets_of(&occupied))
         .unwrap();
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(&occupied.sockets, permissions).unwrap();
-    std::fs::write(occupied.sockets.join(DIAL_SOCKET), "not a socket").unwrap();
+    std::fs::set_permissions(sockets_of(&occupied), permissions).unwrap();
+    std::fs::write(sockets_of(&occupied).join(DIAL_SOCKET), "not a socket").unwrap();
     for (config, says) in [
         (wrong, "Address already in use"),
         (open, "Run chmod 700"),

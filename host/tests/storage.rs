@@ -11,7 +11,7 @@ mod common;
 use arca_host::{Error, Host, STORAGE_SOCKET};
 use arca_proto::v1::storage_service_client::StorageServiceClient;
 use arca_proto::v1::{GetBlobRequest, ListBlobsRequest};
-use common::{Running, config_in, folder, soon, storage_at, to_put};
+use common::{Running, config_in, folder, sockets_of, soon, storage_at, to_put};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -227,13 +227,13 @@ async fn a_lowered_quota_lets_the_storage_shrink() {
     let folder = folder();
     let mut config = config_in(folder.path());
     let host = Host::start(config.clone()).await.unwrap();
-    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    let mut storage = storage_at(&sockets_of(&config).join(STORAGE_SOCKET)).await;
     put(&mut storage, "a", &[1; 1000]).await.unwrap();
     soon(host.shutdown()).await;
 
     config.storage.quota_bytes = 500;
     let host = Host::start(config.clone()).await.unwrap();
-    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    let mut storage = storage_at(&sockets_of(&config).join(STORAGE_SOCKET)).await;
     let refused = put(&mut storage, "b", &[]).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     put(&mut storage, "a", &[1; 900]).await.unwrap();
@@ -310,7 +310,7 @@ async fn puts_of_one_name_take_effect_in_the_order_they_were_accepted() {
 async fn blobs_and_their_sum_outlive_a_restart() {
     let folder = folder();
     let config = config_in(folder.path());
-    let socket = config.sockets.join(STORAGE_SOCKET);
+    let socket = sockets_of(&config).join(STORAGE_SOCKET);
     for life in 0..3_u8 {
         let host = Host::start(config.clone()).await.unwrap();
         let mut storage = storage_at(&socket).await;
@@ -345,7 +345,7 @@ async fn blobs_and_their_sum_outlive_a_restart() {
 async fn a_put_in_progress_at_shutdown_is_kept_or_refused_but_never_lost() {
     let folder = folder();
     let config = config_in(folder.path());
-    let socket = config.sockets.join(STORAGE_SOCKET);
+    let socket = sockets_of(&config).join(STORAGE_SOCKET);
     let host = Host::start(config.clone()).await.unwrap();
     let storage = storage_at(&socket).await;
     let mut puts = JoinSet::new();
@@ -421,7 +421,7 @@ async fn a_start_that_was_killed_while_it_made_the_file_does_not_hinder_the_next
     let config = config_in(folder.path());
     std::fs::write(folder.path().join("ceo.redb.unfinished"), b"half a file").unwrap();
     let host = Host::start(config.clone()).await.unwrap();
-    let mut storage = storage_at(&config.sockets.join(STORAGE_SOCKET)).await;
+    let mut storage = storage_at(&sockets_of(&config).join(STORAGE_SOCKET)).await;
     put(&mut storage, "a", b"x").await.unwrap();
     soon(host.shutdown()).await;
     assert!(!folder.path().join("ceo.redb.unfinished").exists());

@@ -16,5 +16,13 @@ pub mod v1 {
     tonic::include_proto!("arca.v1");
 }
 
+impl std::fmt::Debug for v1::GetCredentialsResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GetCredentialsResponse")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The encoded descriptors of `arca.v1`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/arca.v1.bin"));

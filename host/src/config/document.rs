@@ -9,11 +9,20 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, ConfigError, Limits, MAX_SOCKETS_FOLDER, StorageConfig};
+use super::{
+    Config, ConfigError, CredentialSource, KmsConfig, Limits, MAX_SOCKETS_FOLDER, StorageConfig,
+    Transport, VsockConfig,
+};
 
 const DEFAULT_QUOTA: u64 = 1024 * 1024 * 1024;
 /// One buffer of the forwarder per second.
 const MIN_BYTES_PER_SECOND: u64 = 17 * 1024;
+/// Ports of a vsock, when none are given. The enclave's defaults are the same.
+const VSOCK_PORTS: [u32; 4] = [7001, 7002, 7003, 7004];
+/// Lower ones are the hypervisor's, this machine's loopback and this machine.
+const LEAST_ENCLAVE_CID: u64 = 3;
+/// Where EC2 instances find their metadata.
+const IMDS: &str = "169.254.169.254:80";
 /// As in the manifest.
 const MAX_NAME: usize = 32;
 
@@ -26,6 +35,8 @@ struct Document {
     #[serde(default)]
     peers: BTreeMap<Spanned<String>, Spanned<String>>,
     storage: Option<Spanned<StorageTable>>,
+    vsock: Option<Spanned<VsockTable>>,
+    kms: Option<Spanned<KmsTable>>,
     metrics: Option<Spanned<MetricsTable>>,
     #[serde(default)]
     limits: LimitsTable,
@@ -36,6 +47,27 @@ struct Document {
 struct StorageTable {
     path: Option<Spanned<PathBuf>>,
     quota_bytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VsockTable {
+    cid: Option<Spanned<u64>>,
+    enclave_port: Option<Spanned<u64>>,
+    storage_port: Option<Spanned<u64>>,
+    dial_port: Option<Spanned<u64>>,
+    kms_port: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KmsTable {
+    region: Option<Spanned<String>>,
+    endpoint: Option<Spanned<String>>,
+    credentials: Option<Spanned<String>>,
+    file: Option<Spanned<PathBuf>>,
+    profile: Option<Spanned<String>>,
+    imds: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -68,13 +100,13 @@ pub(super) fn read(text: &str, file: &Path) -> Result<Config, ConfigError> {
     source.check_name("party", &party)?;
     let party = party.into_inner();
     let listen = source.required("listen", document.listen, 0..0)?;
-    let sockets = source.required("sockets", document.sockets, 0..0)?;
     Ok(Config {
         peers: source.peers(&party, document.peers)?,
         party,
         listen: source.address("listen", &listen)?,
-        sockets: source.sockets(sockets)?,
+        transport: source.transport(document.sockets, document.vsock)?,
         storage: source.storage(source.required("storage", document.storage, 0..0)?)?,
+        kms: document.kms.map(|kms| source.kms(kms)).transpose()?,
         metrics: document
             .metrics
             .map(|metrics| source.metrics(metrics))
@@ -102,15 +134,7 @@ impl Source<'_> {
             if name.get_ref() == party {
                 return Err(self.wrong(&field, name.span(), "is this party itself".into()));
             }
-            let host_and_port = address.get_ref().rsplit_once(':');
-            let valid = host_and_port.is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
-            });
-            if !valid {
-                let problem = format!("{:?} is no host:port", address.get_ref());
-                return Err(self.wrong(&field, address.span(), problem));
-            }
-            checked.insert(name.into_inner(), address.into_inner());
+            checked.insert(name.into_inner(), self.host_and_port(&field, address)?);
         }
         Ok(checked)
     }
@@ -131,6 +155,109 @@ impl Source<'_> {
                     1..=u64::MAX / 4,
                 )?
                 .unwrap_or(DEFAULT_QUOTA),
+        })
+    }
+
+    fn transport(
+        &self,
+        sockets: Option<Spanned<PathBuf>>,
+        vsock: Option<Spanned<VsockTable>>,
+    ) -> Result<Transport, ConfigError> {
+        let Some(vsock) = vsock else {
+            let sockets = self.required("sockets", sockets, 0..0)?;
+            return self.sockets(sockets).map(Transport::Unix);
+        };
+        let span = vsock.span();
+        if let Some(sockets) = sockets {
+            let problem = "is set, and [vsock] is there too".into();
+            return Err(self.wrong("sockets", sockets.span(), problem));
+        }
+        let table = vsock.into_inner();
+        let cid = self.required("vsock.cid", table.cid, span.clone())?;
+        let most = u64::from(u32::MAX);
+        let in_range = |field, value: Option<&Spanned<u64>>, range| {
+            let value = self.number(field, value, range)?;
+            Ok::<_, ConfigError>(value.and_then(|value| u32::try_from(value).ok()))
+        };
+        let cid = in_range("vsock.cid", Some(&cid), LEAST_ENCLAVE_CID..=most - 1)?;
+        let mut ports = VSOCK_PORTS;
+        let given = [
+            ("vsock.enclave_port", &table.enclave_port),
+            ("vsock.storage_port", &table.storage_port),
+            ("vsock.dial_port", &table.dial_port),
+            ("vsock.kms_port", &table.kms_port),
+        ];
+        for (port, (field, value)) in ports.iter_mut().zip(given) {
+            *port = in_range(field, value.as_ref(), 1..=most - 1)?.unwrap_or(*port);
+        }
+        let [enclave_port, storage_port, dial_port, kms_port] = ports;
+        if storage_port == dial_port || storage_port == kms_port || dial_port == kms_port {
+            return Err(self.wrong("vsock", span, "has one port twice".into()));
+        }
+        Ok(Transport::Vsock(VsockConfig {
+            cid: cid.unwrap_or(u32::MAX),
+            enclave_port,
+            storage_port,
+            dial_port,
+            kms_port,
+        }))
+    }
+
+    fn kms(&self, table: Spanned<KmsTable>) -> Result<KmsConfig, ConfigError> {
+        let span = table.span();
+        let table = table.into_inner();
+        let region = self.required("kms.region", table.region, span.clone())?;
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if region.get_ref().is_empty() || !region.get_ref().bytes().all(allowed) {
+            let problem = format!("{:?} is no region", region.get_ref());
+            return Err(self.wrong("kms.region", region.span(), problem));
+        }
+        let region = region.into_inner();
+        let endpoint = match table.endpoint {
+            Some(endpoint) => self.host_and_port("kms.endpoint", endpoint)?,
+            None => format!("kms.{region}.amazonaws.com:443"),
+        };
+        let credentials = self.required("kms.credentials", table.credentials, span.clone())?;
+        let unused = match credentials.get_ref().as_str() {
+            "file" => table.imds.as_ref().map(|imds| ("kms.imds", imds.span())),
+            _ => {
+                let file = table.file.as_ref().map(|file| ("kms.file", file.span()));
+                let profile = table.profile.as_ref();
+                file.or(profile.map(|profile| ("kms.profile", profile.span())))
+            }
+        };
+        if let Some((field, span)) = unused {
+            let problem = format!(
+                "means nothing with credentials = {:?}",
+                credentials.get_ref()
+            );
+            return Err(self.wrong(field, span, problem));
+        }
+        let credentials = match credentials.get_ref().as_str() {
+            "file" => {
+                let path = self.required("kms.file", table.file, span)?;
+                CredentialSource::File {
+                    path: self.resolve(path.get_ref()),
+                    profile: table
+                        .profile
+                        .map_or_else(|| "default".to_owned(), Spanned::into_inner),
+                }
+            }
+            "imds" => CredentialSource::Instance {
+                address: match table.imds {
+                    Some(address) => self.host_and_port("kms.imds", address)?,
+                    None => IMDS.to_owned(),
+                },
+            },
+            other => {
+                let problem = format!("{other:?} is no source of credentials");
+                return Err(self.wrong("kms.credentials", credentials.span(), problem));
+            }
+        };
+        Ok(KmsConfig {
+            region,
+            endpoint,
+            credentials,
         })
     }
 
@@ -243,6 +370,18 @@ impl Source<'_> {
         })
     }
 
+    fn host_and_port(&self, field: &str, text: Spanned<String>) -> Result<String, ConfigError> {
+        let host_and_port = text.get_ref().rsplit_once(':');
+        let valid = host_and_port.is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+        });
+        if !valid {
+            let problem = format!("{:?} is no host:port", text.get_ref());
+            return Err(self.wrong(field, text.span(), problem));
+        }
+        Ok(text.into_inner())
+    }
+
     fn number(
         &self,
         field: &str,
@@ -334,8 +473,20 @@ fn remedy(field: &str) -> &'static str {
         }
         "listen" | "metrics.listen" => "Write an IP address and port: listen = \"127.0.0.1:7101\"",
         "sockets" => {
-            "Write the path of a folder, short enough for a socket: sockets = \"/run/arca/ceo\""
+            "Write the path of a folder, short enough for a socket: sockets = \"/run/arca/ceo\"; \
+             or [vsock] instead, for a Nitro enclave"
         }
+        "vsock" => "Give each of the host's services a port of its own",
+        "vsock.cid" => {
+            "Write what the enclave is started with (--enclave-cid), 3 or above: cid = 16"
+        }
+        "kms.region" => "Write the region of the party's key: region = \"eu-central-1\"",
+        "kms.endpoint" => "Write host:port, or leave it out for kms.REGION.amazonaws.com:443",
+        "kms.credentials" => "Write credentials = \"imds\" (the instance's role) or \"file\"",
+        "kms.file" | "kms.profile" => {
+            "With credentials = \"file\", write the path of a file: file = \"/etc/arca/credentials\""
+        }
+        "kms.imds" => "With credentials = \"imds\", write host:port, or leave it out",
         "storage" => "Write a section [storage] with path = \"/var/lib/arca/ceo.redb\"",
         "storage.path" => "Write the path of a file: path = \"/var/lib/arca/ceo.redb\"",
         "storage.quota_bytes" => "Write a number of bytes: quota_bytes = 1073741824",
@@ -343,6 +494,7 @@ fn remedy(field: &str) -> &'static str {
         _ if field.starts_with("peers") => {
             "Write one line for each other party: cto = \"cto.example.com:7101\""
         }
+        _ if field.starts_with("vsock.") => "Write a number, or leave it out for the default",
         _ if field.starts_with("limits.") && field.ends_with("_seconds") => {
             "Write whole seconds, or leave it out for the default"
         }

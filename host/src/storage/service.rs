@@ -1,6 +1,8 @@
-//! The enclave's socket: `arca.v1.StorageService`, and beside it the service of [`crate::reported`].
+//! What the enclave calls its host for: `arca.v1.StorageService`, and beside it the services of
+//! [`crate::reported`] and [`crate::credentials`].
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +12,20 @@ use arca_proto::v1::{
     GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
     PutBlobsResponse,
 };
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::names::NameError;
 use super::{Batch, BlobName, Guard, MAX_BATCH, MAX_BLOB, NameFragment, StorageError, Store};
+use crate::config::CredentialSource;
+use crate::credentials;
+use crate::enclave::Listener;
 use crate::metrics::{Metrics, Operation};
 use crate::reported::{self, EnclaveStream};
-use crate::sockets::Socket;
 use crate::stop::Stop;
 
 /// Most names in a page, and the default.
@@ -35,15 +41,25 @@ const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// For calls in progress when the host stops.
 const FINISH: Duration = Duration::from_secs(5);
+/// After the system refused an accept, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until told to stop, then finishes what is in progress.
-pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, stop: Stop) {
-    let Socket { listener, file } = socket;
+pub(crate) async fn serve(
+    store: Store,
+    credentials: Option<CredentialSource>,
+    metrics: Arc<Metrics>,
+    listener: Listener,
+    stop: Stop,
+) {
     let reports = reported::service(Arc::clone(&metrics));
+    let credentials = credentials::service(credentials, Arc::clone(&metrics));
     let service = StorageServiceServer::new(Service { store, metrics })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let incoming = UnixListenerStream::new(listener).map(|stream| stream.map(EnclaveStream::new));
+    let (accepted, incoming) = mpsc::channel(1);
+    let mut accepting = JoinSet::new();
+    accepting.spawn(accept(listener, accepted));
     let mut stopping = stop.clone();
     let serving = tonic::transport::Server::builder()
         .max_concurrent_streams(CONCURRENT_CALLS)
@@ -51,13 +67,14 @@ pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, s
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(service)
         .add_service(reports)
-        .serve_with_incoming_shutdown(incoming, async move {
+        .add_service(credentials)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             stopping.stopping().await;
         });
     let mut stopping = stop;
     let finish = async {
         stopping.stopping().await;
-        tokio::time::sleep(FINISH).await;
+        sleep(FINISH).await;
     };
     tokio::select! {
         served = serving => match served {
@@ -66,7 +83,25 @@ pub(crate) async fn serve(store: Store, metrics: Arc<Metrics>, socket: Socket, s
         },
         () = finish => warn!("storage calls still in progress were cut off"),
     }
-    drop(file);
+    accepting.shutdown().await;
+}
+
+/// Hands on the enclave's streams for as long as somebody takes them.
+async fn accept(listener: Listener, accepted: mpsc::Sender<io::Result<EnclaveStream>>) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                if accepted.send(Ok(EnclaveStream::new(stream))).await.is_err() {
+                    // The server is stopping; the listener stays until it has.
+                    return std::future::pending().await;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept storage connections; is the limit on open files too low?");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

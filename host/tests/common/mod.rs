@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arca_host::{Config, ENCLAVE_SOCKET, Handle, Host, STORAGE_SOCKET};
+use arca_host::{Config, ENCLAVE_SOCKET, Handle, Host, STORAGE_SOCKET, Transport};
 use arca_proto::v1::metrics_service_client::MetricsServiceClient;
 use arca_proto::v1::storage_service_client::StorageServiceClient;
 use arca_proto::v1::{PutBlobsRequest, put_blobs_request::Blob};
@@ -46,6 +46,14 @@ pub fn config_in(folder: &Path) -> Config {
         storage = folder.join("ceo.redb"),
     );
     Config::from_toml(&text, Path::new("test.toml")).unwrap()
+}
+
+/// The folder of a configuration's sockets.
+pub fn sockets_of(config: &Config) -> &Path {
+    match &config.transport {
+        Transport::Unix(folder) => folder,
+        Transport::Vsock(_) => panic!("the tests' hosts have sockets"),
+    }
 }
 
 /// A running host with its folder.
