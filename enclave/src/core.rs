@@ -428,9 +428,10 @@ impl Core {
 
     /// Decides by the first manifest of this boot, with the state that the host has.
     async fn join_cluster(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
-        self.platform.bind_manifest(&manifest.digest()).await?;
         let owner = self.owner(manifest)?;
         self.state.open(&owner).await?;
+        // Last, because it can be done once a boot.
+        self.platform.bind_manifest(&manifest.digest()).await?;
         self.take_membership(manifest)
     }
 

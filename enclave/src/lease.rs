@@ -118,21 +118,27 @@ pub async fn keep(core: Arc<Core>) {
     }
 }
 
-/// Tells the peers how far this party's state has come, where no other frame does, and seals what is remembered of
-/// theirs.
+/// Tells the peers how far this party's state has come, where no other frame does.
 pub async fn keep_told(core: Arc<Core>) {
     let mut anchor = core.state.anchor();
-    loop {
-        tokio::select! {
-            changed = anchor.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(RETRY) => {}
-        }
+    while anchor.changed().await.is_ok() {
         tokio::time::sleep(TELL).await;
+        if let Ok(membership) = core.membership() {
+            core.network.tell_anchor(&membership.party);
+        }
+    }
+}
+
+/// Seals what is remembered of the peers, where no change of this party's own state does.
+pub async fn keep_sealed(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
         let Ok(membership) = core.membership() else {
             continue;
         };
-        core.network.tell_anchor(&membership.party);
-        if let Err(error) = core.state.keep_remembered(&membership.owner).await {
+        if core.lease.has_unsealed()
+            && let Err(error) = core.state.store_remembered(&membership.owner).await
+        {
             tracing::warn!(%error, "what is remembered of the peers could not be sealed yet");
         }
     }
@@ -218,19 +224,25 @@ impl Lease {
         needed(self.lock().peers.len())
     }
 
-    /// What is remembered of each peer, to be sealed with whatever is sealed next.
+    /// What is remembered of each peer.
     pub fn remembered(&self) -> BTreeMap<String, Remembered> {
         self.lock().remembered.clone()
     }
 
-    /// What is remembered, if not all of it has been sealed; counts as sealed from now on.
-    pub fn take_unsealed(&self) -> Option<BTreeMap<String, Remembered>> {
+    /// What is remembered of each peer, to be sealed now; it counts as sealed until [`not_sealed`](Self::not_sealed).
+    pub fn seal_remembered(&self) -> BTreeMap<String, Remembered> {
         let mut inner = self.lock();
-        std::mem::take(&mut inner.unsealed).then(|| inner.remembered.clone())
+        inner.unsealed = false;
+        inner.remembered.clone()
     }
 
-    /// What was taken could not be sealed.
-    pub fn put_back_unsealed(&self) {
+    /// Whether something is remembered that is not sealed.
+    pub fn has_unsealed(&self) -> bool {
+        self.lock().unsealed
+    }
+
+    /// What was to be sealed could not be.
+    pub fn not_sealed(&self) {
         self.lock().unsealed = true;
     }
 
@@ -262,12 +274,12 @@ impl Lease {
             inner.remembered.insert(peer.to_owned(), first);
             return Ok(true);
         };
+        if known.fenced.contains(boot_id) {
+            return Err(known.denial(Objection::Fenced));
+        }
         if known.boot_id == *boot_id {
             known.advance(current)?;
             return Ok(false);
-        }
-        if known.fenced.contains(boot_id) {
-            return Err(known.denial(Objection::Fenced));
         }
         if start.sequence < known.anchor.sequence {
             return Err(known.denial(Objection::RolledBack));
@@ -275,10 +287,7 @@ impl Lease {
         if start.sequence == known.anchor.sequence && start.head != known.anchor.head {
             return Err(known.denial(Objection::Forked));
         }
-        if known.fenced.len() >= FENCED {
-            known.fenced.remove(0);
-        }
-        known.fenced.push(known.boot_id);
+        known.fence(known.boot_id);
         known.boot_id = *boot_id;
         known.grants = known.grants.saturating_add(1);
         if current.sequence > known.anchor.sequence {
@@ -296,13 +305,12 @@ impl Lease {
         let Some(known) = inner.remembered.get_mut(peer) else {
             return Ok(());
         };
-        if known.boot_id != *boot_id {
+        if known.boot_id != *boot_id || known.fenced.contains(boot_id) {
             return Err(known.denial(Objection::Fenced));
         }
-        if known.advance(current)? {
-            inner.unsealed = true;
-        }
-        Ok(())
+        let advanced = known.advance(current);
+        inner.unsealed |= advanced != Ok(false);
+        advanced.map(drop)
     }
 
     /// A peer said something of this instance.
@@ -517,9 +525,19 @@ impl Remembered {
         }
     }
 
-    /// Takes the further of two points; they may arrive out of order. Says whether something changed.
+    /// Never deals with an instance again.
+    fn fence(&mut self, boot_id: BootId) {
+        if self.fenced.len() >= FENCED {
+            self.fenced.remove(0);
+        }
+        self.fenced.push(boot_id);
+    }
+
+    /// Takes the further of two points; they may arrive out of order. Says whether something changed. An instance that
+    /// contradicts itself is two: a memory image that was resumed twice, say. Neither is dealt with again.
     fn advance(&mut self, current: Anchor) -> Result<bool, Denial> {
         if current.sequence == self.anchor.sequence && current.head != self.anchor.head {
+            self.fence(self.boot_id);
             return Err(self.denial(Objection::Forked));
         }
         let further = current.sequence > self.anchor.sequence;
@@ -621,7 +639,22 @@ mod tests {
         let lease = peer();
         let forked = denied(Objection::Forked, at(7));
         assert_eq!(lease.judge("ceo", &A2, other(7), other(7)), Err(forked));
+        assert_eq!(lease.remembered()["ceo"].boot_id, A1);
+    }
+
+    #[test]
+    fn an_instance_that_contradicts_itself_is_never_dealt_with_again() {
+        let forked = denied(Objection::Forked, at(7));
+        let fenced = denied(Objection::Fenced, at(7));
+        let lease = peer();
         assert_eq!(lease.observe("ceo", &A1, other(7)), Err(forked));
+        assert_eq!(lease.observe("ceo", &A1, at(8)), Err(fenced));
+        assert_eq!(lease.judge("ceo", &A1, at(3), at(9)), Err(fenced));
+        assert!(lease.has_unsealed());
+        let lease = peer();
+        assert_eq!(lease.judge("ceo", &A1, at(3), other(7)), Err(forked));
+        assert_eq!(lease.judge("ceo", &A1, at(3), at(9)), Err(fenced));
+        assert_eq!(lease.judge("ceo", &A2, at(7), at(7)), Ok(true));
     }
 
     fn started(peers: &[&str]) -> Lease {

@@ -67,6 +67,7 @@ pub async fn serve(
     tasks.spawn(keep_links(Arc::clone(&core)));
     tasks.spawn(lease::keep(Arc::clone(&core)));
     tasks.spawn(lease::keep_told(Arc::clone(&core)));
+    tasks.spawn(lease::keep_sealed(Arc::clone(&core)));
     tasks.spawn(pairs::keep(Arc::clone(&core)));
     tasks.spawn(presignatures::keep_filled(Arc::clone(&core)));
     tasks.spawn(report::keep(Arc::clone(&core)));
@@ -242,8 +243,7 @@ async fn dial(core: &Arc<Core>, peer: &str) -> Result<(), String> {
         .await
         .map_err(|status| status.message().escape_default().to_string())?
         .into_inner();
-    grpc::follow(core, &attested, incoming, outgoing).await;
-    Ok(())
+    grpc::follow(core, &attested, incoming, outgoing).await
 }
 
 /// Asks the host for a byte stream to a peer.

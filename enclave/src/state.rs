@@ -10,7 +10,7 @@
 //! a [`Footing`], which this module alone makes: no session with a peer runs without one. See docs/sealed-state.md.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
     anchor::AnchorContent,
     error::Error,
     index::{Digest, Index, Path, Update, Version},
-    lease::{ANCHOR_OBJECT, Anchor, BootId, Lease, Remembered},
+    lease::{ANCHOR_OBJECT, Anchor, BootId, Lease},
     platform::Platform,
     random::Randomness,
     sealing::{self, Header},
@@ -326,30 +326,16 @@ impl SealedState {
         Ok(())
     }
 
-    /// Seals what is remembered of the peers, if some of it was not.
-    ///
-    /// # Errors
-    /// [`Error::Fault`] from the platform or the host; it is then still to be sealed.
-    pub async fn keep_remembered(&self, owner: &Owner) -> Result<(), Error> {
-        if let Some(remembered) = self.inner.lease.take_unsealed() {
-            self.store_remembered(owner, &remembered).await?;
-        }
-        Ok(())
-    }
-
     /// Seals what is remembered of the peers now.
     ///
     /// # Errors
-    /// As [`keep_remembered`](Self::keep_remembered).
-    pub async fn store_remembered(
-        &self,
-        owner: &Owner,
-        remembered: &BTreeMap<String, Remembered>,
-    ) -> Result<(), Error> {
-        let content = AnchorContent::encode_remembered(remembered);
+    /// [`Error::Fault`] from the platform or the host; it is then still to be sealed.
+    pub async fn store_remembered(&self, owner: &Owner) -> Result<(), Error> {
+        let remembered = self.inner.lease.seal_remembered();
+        let content = AnchorContent::encode_remembered(&remembered);
         let stored = self.write_outside(owner, PEERS_OBJECT, &content).await;
         if stored.is_err() {
-            self.inner.lease.put_back_unsealed();
+            self.inner.lease.not_sealed();
         }
         stored
     }
@@ -417,6 +403,9 @@ impl Inner {
                 together.push(submission);
             }
             let outcome = self.commit(&mut together, &mut unsettled).await;
+            if outcome.is_err() {
+                self.lease.not_sealed();
+            }
             for submission in together {
                 let outcome = match &outcome {
                     Ok(()) => Ok(Footing(())),
@@ -539,7 +528,7 @@ impl Inner {
         let content = AnchorContent {
             anchor,
             root: update.root(),
-            remembered: self.lease.remembered(),
+            remembered: self.lease.seal_remembered(),
         };
         let owner = together
             .last()

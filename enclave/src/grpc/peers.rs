@@ -50,26 +50,28 @@ impl PeerService for Services {
         let (outgoing, frames) = mpsc::channel(LINK_QUEUE);
         let core = Arc::clone(&self.0);
         let incoming = request.into_inner();
-        tokio::spawn(async move { follow(&core, &peer, incoming, outgoing).await });
+        tokio::spawn(async move {
+            if let Err(why) = follow(&core, &peer, incoming, outgoing).await {
+                tracing::info!(peer = peer.name(), why, "no link");
+            }
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
     }
 }
 
 /// Takes a link into use once both sides have granted each other, and reads it until it ends.
+///
+/// # Errors
+/// Why they have not.
 pub async fn follow(
     core: &Arc<Core>,
     peer: &Attested,
     mut incoming: Streaming<Frame>,
     outgoing: mpsc::Sender<Frame>,
-) {
-    let Ok(membership) = core.membership() else {
-        return;
-    };
+) -> Result<(), String> {
+    let membership = core.membership().map_err(|error| error.to_string())?;
     let name = peer.name();
-    if let Err(why) = greet(core, &membership, peer, &mut incoming, &outgoing).await {
-        tracing::info!(peer = name, why, "no link");
-        return;
-    }
+    greet(core, &membership, peer, &mut incoming, &outgoing).await?;
     let info = LinkInfo {
         boot_id: *peer.boot_id(),
         verified_at: peer.verified_at(),
@@ -102,6 +104,7 @@ pub async fn follow(
     };
     core.network.detach(name, generation);
     tracing::info!(peer = name, why, "link down");
+    Ok(())
 }
 
 /// Claims this instance's place with the peer, and decides about the peer's claim. See `lease.rs`.
@@ -197,9 +200,8 @@ async fn decide(
         Ok(false) => Ok(Ok(())),
         Ok(true) => {
             core.network.drop_link(peer.name());
-            let remembered = core.lease.remembered();
             core.state
-                .store_remembered(&membership.owner, &remembered)
+                .store_remembered(&membership.owner)
                 .await
                 .map_err(|error| error.to_string())?;
             Ok(Ok(()))
