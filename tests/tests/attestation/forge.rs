@@ -291,6 +291,13 @@ impl Certificate {
     }
 }
 
+/// SubjectPublicKeyInfo, DER.
+pub fn spki(key: &SigningKey) -> Vec<u8> {
+    use p384::pkcs8::EncodePublicKey as _;
+    let key = key.verifying_key().to_public_key_der().unwrap();
+    key.as_bytes().to_vec()
+}
+
 /// From `from` to `to`, in seconds relative to `at`.
 pub fn validity(at: UnixMillis, from: i64, to: i64) -> Validity {
     let time = |offset: i64| {

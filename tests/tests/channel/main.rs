@@ -4,7 +4,12 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod bytes;
+#[allow(dead_code, reason = "the verifier's tests use all of it")]
+#[path = "../attestation/forge.rs"]
+mod forge;
 mod grpc;
+mod hardware;
+mod hsm;
 mod lifetime;
 mod meeting;
 mod middle;

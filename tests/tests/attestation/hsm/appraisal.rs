@@ -11,9 +11,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
-use super::hsm_forge::{HsmForge, of_archive, roots, spki, verify};
+use super::hsm_forge::{HsmForge, of_archive, roots, verify};
 use crate::forge::{
-    self, NONCE, NOW, USER_DATA, basic_constraints, bytes, certificate, key_usage, validity,
+    self, NONCE, NOW, USER_DATA, basic_constraints, bytes, certificate, key_usage, spki, validity,
 };
 
 // Steps 4 and 5: the path.

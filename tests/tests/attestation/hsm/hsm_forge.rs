@@ -8,9 +8,8 @@ use arca_attestation::{
 use ciborium::Value;
 use p384::ecdsa::signature::Signer as _;
 use p384::ecdsa::{Signature, SigningKey};
-use p384::pkcs8::EncodePublicKey as _;
 
-use crate::forge::{Certificate, Forge, NONCE, NOW, USER_DATA, bytes, encode};
+use crate::forge::{Certificate, Forge, NONCE, NOW, USER_DATA, bytes, encode, spki};
 
 pub const EXTERNAL_AAD: &[u8] = b"arca/v1/hsm-evidence";
 
@@ -26,11 +25,6 @@ pub struct HsmForge {
     pub indefinite: bool,
     /// What signs, if not the leaf's key.
     pub signer: Option<SigningKey>,
-}
-
-pub fn spki(key: &SigningKey) -> Vec<u8> {
-    let key = key.verifying_key().to_public_key_der().unwrap();
-    key.as_bytes().to_vec()
 }
 
 pub fn token() -> Vec<(&'static str, Value)> {

@@ -6,8 +6,8 @@ use arca_attestation::{
 };
 use ciborium::Value;
 
-use super::hsm_forge::{EXTERNAL_AAD, HsmForge, roots, spki, verify};
-use crate::forge::{self, Forge, MEASUREMENTS, NONCE, NOW, USER_DATA, bytes, encode};
+use super::hsm_forge::{EXTERNAL_AAD, HsmForge, roots, verify};
+use crate::forge::{self, Forge, MEASUREMENTS, NONCE, NOW, USER_DATA, bytes, encode, spki};
 
 #[test]
 fn evidence_of_an_hsm_is_none_of_an_nsm() {
