@@ -14,11 +14,20 @@ pub fn now() -> UnixMillis {
 
 /// In RFC 3339, UTC, to the second.
 pub fn show(time: UnixMillis) -> String {
+    format(time, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+/// In RFC 3339, UTC, to the millisecond.
+pub fn show_precisely(time: UnixMillis) -> String {
+    format(time, "%Y-%m-%dT%H:%M:%S.%3fZ")
+}
+
+fn format(time: UnixMillis, form: &str) -> String {
     i64::try_from(time.0)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map_or_else(
             || format!("{} ms", time.0),
-            |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            |time| time.strftime(form).to_string(),
         )
 }

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod appraisal;
 mod authorizer;
 mod client;
 pub mod clock;

@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// For people.
+    #[value(alias = "text")]
     Table,
     /// One object.
     Json,
@@ -248,6 +249,11 @@ impl Page {
             self.paint("31", "FAIL")
         };
         self.line(format!("  {mark} {}", clean(line)));
+    }
+
+    /// A check that was not made.
+    pub fn no_check(&mut self, line: &str) {
+        self.line(format!("  -    {}", clean(line)));
     }
 
     /// Names and values, the values under each other.
