@@ -70,7 +70,7 @@ pub fn read_principal(path: &Path) -> Result<p256::SecretKey> {
 /// Larger files hold no key.
 const MAX_BYTES: u64 = 16 * 1024;
 
-fn read(path: &Path) -> Result<Zeroizing<String>> {
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
     let unreadable = |cause: std::io::Error| {
         Error::config(
             path.display(),
@@ -97,7 +97,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
     Ok(text)
 }
 
-fn write_new(path: &Path, contents: &[u8]) -> Result<()> {
+pub(crate) fn write_new(path: &Path, contents: &[u8]) -> Result<()> {
     let unwritable = |cause: std::io::Error| {
         Error::config(
             path.display(),

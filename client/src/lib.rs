@@ -33,6 +33,7 @@ pub mod enroll;
 mod error;
 pub mod ethereum;
 mod group_key;
+pub mod hsm;
 pub mod keyfile;
 pub mod local;
 pub mod manifest_file;

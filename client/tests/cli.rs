@@ -214,3 +214,46 @@ fn completions_name_the_commands() {
         assert!(text(&output.stdout).contains("evidence"));
     }
 }
+
+#[test]
+fn a_small_authority_certifies_what_a_token_asks_for() {
+    use p384::ecdsa::{DerSignature, SigningKey};
+    use x509_cert::builder::{Builder as _, RequestBuilder};
+    use x509_cert::der::EncodePem as _;
+    use x509_cert::der::pem::LineEnding;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let key = SigningKey::from_slice(&[7; 48]).unwrap();
+    let request = RequestBuilder::new("CN=ceo".parse().unwrap(), &key).unwrap();
+    let request = request.build::<DerSignature>().unwrap();
+    std::fs::write(path("ceo.csr"), request.to_pem(LineEnding::LF).unwrap()).unwrap();
+
+    let root = path("root");
+    assert_eq!(code(&["hsm", "make-root", &root]), 0);
+    assert_eq!(code(&["hsm", "make-root", &root]), 3, "a root was replaced");
+    let csr = path("ceo.csr");
+    let certify = ["hsm", "certify", "--root", &root, &csr];
+    let output = arca(&certify);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let chain = x509_cert::Certificate::load_pem_chain(&output.stdout).unwrap();
+    assert_eq!(chain.len(), 2, "standard output is the certificates alone");
+
+    let shown = arca(&[&certify[..], &["--output", "json"]].concat());
+    let fingerprint = json(&shown.stdout)["key_sha256"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let chain = path("chain.pem");
+    let to_file = [&certify[..], &[&chain, "--fingerprint"]].concat();
+    assert_eq!(code(&[&to_file[..], &[&"00".repeat(32)]].concat()), 5);
+    assert_eq!(code(&[&to_file[..], &[&fingerprint]].concat()), 0);
+    assert_eq!(
+        code(&[&to_file[..], &[&fingerprint]].concat()),
+        3,
+        "overwritten"
+    );
+    assert_eq!(code(&[&certify[..], &["--days", "0"]].concat()), 2);
+    let other = ["hsm", "certify", "--root", &root, &chain];
+    assert_eq!(code(&other), 3, "no request");
+}

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 const PRODUCTION: &str = "nitro-production-2025.cose";
 const DEBUG: &str = "nitro-debug-2021.cose";
@@ -120,6 +123,7 @@ fn a_real_document_verifies_and_shows_every_check_and_field() {
     assert_eq!(
         checks,
         [
+            "anchor",
             "size",
             "envelope",
             "algorithm",
@@ -311,15 +315,14 @@ fn nonce_public_key_and_user_data_are_compared_where_they_are_given() {
         path
     };
     let der = hex::decode(key).unwrap();
-    let body = {
-        use bitcoin::base64::Engine as _;
-        bitcoin::base64::engine::general_purpose::STANDARD.encode(&der)
-    };
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+    let spki = SubjectPublicKeyInfoOwned::from_der(&der).unwrap();
+    let pem = spki.to_pem(LineEnding::LF).unwrap();
     for path in [file("key.der", &der), file("key.pem", pem.as_bytes())] {
         assert_eq!(with(&["--public-key", path.to_str().unwrap()]).0, 0);
     }
-    let other = file("other.der", &der[1..]);
+    let mut other = der.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let other = file("other.der", &other);
     assert_eq!(with(&["--public-key", other.to_str().unwrap()]).0, 5);
     assert_eq!(with(&["--public-key", "/nowhere"]).0, 3);
 }
@@ -418,5 +421,130 @@ fn a_simulated_root_is_named_explicitly_and_shown() {
     for file in [aws.to_str().unwrap(), "/nowhere"] {
         let arguments = ["--simulated-root", file, "--no-reference-values"];
         assert_eq!(verify(&vector(PRODUCTION), &arguments).0, 3, "{file}");
+    }
+}
+
+/// Evidence of an HSM whose key is in this test, with the root that certified it.
+fn hsm_evidence(folder: &Path) -> (String, String) {
+    use arca_attestation::UnixMillis;
+    use arca_attestation::hsm::{Statement, Token, document, to_sign};
+    use arca_client::hsm::{Authority, Request};
+    use p384::ecdsa::signature::Signer as _;
+    use p384::ecdsa::{DerSignature, Signature, SigningKey};
+    use p384::pkcs8::EncodePublicKey as _;
+    use x509_cert::Certificate;
+    use x509_cert::builder::{Builder as _, RequestBuilder};
+
+    let key = SigningKey::from_slice(&[7; 48]).unwrap();
+    let subject = std::str::FromStr::from_str("CN=ceo").unwrap();
+    let request = RequestBuilder::new(subject, &key).unwrap();
+    let request = request.build::<DerSignature>().unwrap().to_der().unwrap();
+    let authority = Authority::create("ACME HSM root", 30).unwrap();
+    let root = authority.save(&folder.join("root")).unwrap();
+    let certified = authority.certify(&Request::parse(&request).unwrap(), 10);
+    let chain = Certificate::load_pem_chain(certified.unwrap().chain.as_bytes()).unwrap();
+    let [leaf, _] = &chain[..] else { panic!() };
+    let spki = key.verifying_key().to_public_key_der().unwrap();
+    let (leaf, above) = (leaf.to_der().unwrap(), authority.certificate_der().unwrap());
+    let statement = Statement {
+        token: Token::new("ACME", "HSM 9", "42", "1.0"),
+        timestamp: UnixMillis(arca_client::clock::now().0),
+        nonce: &[0x11; 32],
+        user_data: &[0x22; 48],
+        public_key: spki.as_bytes(),
+        certificate: &leaf,
+        cabundle: vec![&above],
+    };
+    let payload = statement.payload().unwrap();
+    let signature: Signature = key.sign(&to_sign(&payload));
+    let signature = <[u8; 96]>::try_from(&signature.to_bytes()[..]).unwrap();
+    let path = folder.join("ceo.cose");
+    std::fs::write(&path, document(&payload, &signature)).unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    (text(&path), text(&root))
+}
+
+#[test]
+fn evidence_of_an_hsm_is_verified_under_the_root_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, root) = hsm_evidence(folder.path());
+    let with_root = |more: &[&str]| verify(&file, &[&["--hsm-root", &root], more].concat());
+    let (code, report) = with_root(&[]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["verified"], true);
+    assert_eq!(report["trust_class"], "hsm");
+    let names: Vec<String> = outcomes(&report)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "anchor",
+            "size",
+            "envelope",
+            "algorithm",
+            "signature_length",
+            "payload",
+            "root",
+            "certificate_0",
+            "certificate_1",
+            "certified_key",
+            "time",
+            "signature",
+            "nonce",
+            "public_key",
+            "user_data",
+        ]
+    );
+    assert_eq!(report["document"]["token"]["serial"], "42");
+    assert_eq!(report["document"]["certificates"][1]["subject"], "CN=ceo");
+    let page = shown(&file, &["--hsm-root", &root]);
+    assert!(
+        page.contains("custody of the key, not which code runs"),
+        "{page}"
+    );
+
+    let (nonce, user_data) = ("11".repeat(32), "22".repeat(48));
+    let key = report["document"]["public_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bound = [
+        "--nonce",
+        &nonce,
+        "--user-data",
+        &user_data,
+        "--public-key",
+        &key,
+    ];
+    assert_eq!(with_root(&[&bound[..], &["--live"]].concat()).0, 0);
+    let (code, report) = with_root(&["--nonce", &"12".repeat(32)]);
+    assert_eq!((code, failed(&report).as_str()), (5, "nonce"));
+
+    // Under another root, under the AWS root, and for measurements, which it has none of.
+    let other = arca_client::hsm::Authority::create("ACME HSM root", 30).unwrap();
+    let other = other.save(&folder.path().join("other")).unwrap();
+    let (code, report) = verify(&file, &["--hsm-root", other.to_str().unwrap()]);
+    assert_eq!((code, failed(&report).as_str()), (5, "root"));
+    let output = verify_from(b"", &[&file, "--no-reference-values"]);
+    assert_eq!(output.status.code(), Some(5));
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(complaint.contains("--hsm-root"), "{complaint}");
+    let zero = "00".repeat(48);
+    let pcrs = ["--pcr0", &zero, "--pcr1", &zero, "--pcr2", &zero];
+    assert_eq!(with_root(&pcrs).0, 2);
+    let (code, report) = verify(&vector(PRODUCTION), &["--hsm-root", &root]);
+    assert_eq!((code, failed(&report).as_str()), (5, "payload"));
+
+    let document = std::fs::read(&file).unwrap();
+    for offset in (0..16).chain((16..document.len()).step_by(167)) {
+        let mut changed = document.clone();
+        changed[offset] ^= 0x01;
+        let input = ["-", "--hsm-root", &root, "--output", "json"];
+        let output = verify_from(&changed, &input);
+        assert_eq!(output.status.code(), Some(5), "byte {offset}");
+        let report = serde_json::from_slice(&output.stdout).unwrap();
+        assert_ne!(failed(&report), "other", "byte {offset}");
     }
 }

@@ -12,15 +12,20 @@ use crate::clock;
 /// Every field of a document. Bytes are in hexadecimal.
 #[derive(Clone, Debug, Serialize)]
 pub struct Document {
-    /// Names the enclave and its parent instance.
-    pub module_id: String,
+    /// Names the enclave and its parent instance; only in documents of an NSM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<String>,
+    /// What the token says of itself; only in evidence of an HSM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
     /// When it was made, by the attester's clock: RFC 3339, to the millisecond.
     pub time: String,
     /// The same, in milliseconds since 1970.
     pub timestamp: u64,
-    /// What PCRs are digests of; no other is read.
-    pub digest: &'static str,
-    /// By index, 0 to 31.
+    /// What PCRs are digests of, where there are any; no other is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<&'static str>,
+    /// By index, 0 to 31; none in evidence of an HSM.
     pub pcrs: BTreeMap<u8, String>,
     /// Absent when the field is absent or null; that holds for the next two as well.
     pub public_key: Option<String>,
@@ -30,6 +35,30 @@ pub struct Document {
     pub nonce: Option<String>,
     /// From the root to the one whose key signed.
     pub certificates: Vec<Certificate>,
+}
+
+/// What a token says of itself. Nobody vouches for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Token {
+    /// Who made it.
+    pub manufacturer: String,
+    /// Which model it is.
+    pub model: String,
+    /// Its serial number.
+    pub serial: String,
+    /// The version of its firmware.
+    pub firmware: String,
+}
+
+impl From<&arca_attestation::hsm::Token> for Token {
+    fn from(token: &arca_attestation::hsm::Token) -> Self {
+        Self {
+            manufacturer: token.manufacturer().to_owned(),
+            model: token.model().to_owned(),
+            serial: token.serial().to_owned(),
+            firmware: token.firmware().to_owned(),
+        }
+    }
 }
 
 /// A certificate of a document's path. Values are absent when it cannot be read.
@@ -55,10 +84,11 @@ impl From<Inspection> for Document {
     fn from(inspection: Inspection) -> Self {
         let hexadecimal = |bytes: Option<Vec<u8>>| bytes.map(hex::encode);
         Self {
-            module_id: one_line(&inspection.claimed_module_id),
+            digest: inspection.claimed_module_id.as_ref().map(|_| "SHA384"),
+            module_id: inspection.claimed_module_id.as_deref().map(one_line),
+            token: inspection.claimed_token.as_ref().map(Token::from),
             time: clock::show_precisely(inspection.claimed_timestamp),
             timestamp: inspection.claimed_timestamp.0,
-            digest: "SHA384",
             pcrs: inspection
                 .claimed_pcrs
                 .iter()

@@ -10,12 +10,12 @@ mod steps;
 use std::collections::BTreeMap;
 
 use arca_attestation::{
-    ArchiveExpected, Error as Refusal, Expectation, Expected, Inspection, Measurements,
-    TrustAnchors, TrustClass, UnixMillis, inspect, verify_archive, verify_live,
+    ArchiveExpected, ClusterKind, Error as Refusal, Expectation, Expected, Facts, Inspection,
+    ReferenceValues, TrustAnchors, TrustClass, UnixMillis, inspect, verify_archive, verify_live,
 };
 use serde::Serialize;
 
-pub use document::{Certificate, Document};
+pub use document::{Certificate, Document, Token};
 use steps::Step;
 
 /// What evidence is to be compared with.
@@ -23,7 +23,7 @@ use steps::Step;
 pub struct Question<'a> {
     /// Whose evidence is believed.
     pub anchors: &'a TrustAnchors,
-    /// What the enclave may run.
+    /// Of which class the attester is, and what of that class is trusted.
     pub reference: Reference<'a>,
     /// Values of further PCRs, by index.
     pub further_pcrs: &'a BTreeMap<u8, [u8; 48]>,
@@ -37,23 +37,33 @@ pub struct Question<'a> {
     pub now: Option<UnixMillis>,
 }
 
-/// Reference values for PCR 0, 1 and 2.
+/// What the attester has to be.
 #[derive(Clone, Copy, Debug)]
 pub enum Reference<'a> {
-    /// The evidence has to equal one of these. None at all refuses all evidence.
-    OneOf(&'a [Measurements]),
-    /// Whatever the document says, except debug mode.
+    /// One of these images, or under one of these roots of HSMs. None at all refuses all evidence.
+    Values(&'a ReferenceValues),
+    /// An enclave of this kind of cluster that runs whatever it runs, except in debug mode.
     ///
     /// # Security
-    /// Such evidence comes from some enclave and does not say which code runs in it: see [`Verdict::Authentic`].
-    NotCompared,
+    /// Such evidence does not say which code runs: see [`Verdict::Authentic`].
+    AnyEnclave(ClusterKind),
+}
+
+impl Reference<'_> {
+    /// The class that is expected.
+    pub fn class(&self) -> TrustClass {
+        match self {
+            Self::Values(values) => values.class(),
+            Self::AnyEnclave(kind) => ReferenceValues::enclave(*kind, Vec::new()).class(),
+        }
+    }
 }
 
 /// How an appraisal ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every check that was asked for passed, and the measurements equal a reference value.
+    /// Every check that was asked for passed, those against the reference values too.
     Verified,
     /// Every check that was asked for passed, and the measurements were compared with nothing.
     Authentic,
@@ -94,7 +104,7 @@ pub struct Check {
 pub struct Appraisal {
     /// The whole.
     pub verdict: Verdict,
-    /// `nitro` or `simulated`: the root that the document was held against.
+    /// The class that was expected, under whose roots the document was held.
     pub trust_class: TrustClass,
     /// Every check, in the order in which they are made.
     pub checks: Vec<Check>,
@@ -158,7 +168,7 @@ pub fn appraise(document: &[u8], question: &Question<'_>) -> Appraisal {
         };
         checks.push(Check {
             check: step.name(),
-            rule: step.rule(inspection.as_ref()),
+            rule: step.rule(question, inspection.as_ref()),
             outcome,
             detail,
         });
@@ -179,10 +189,10 @@ pub fn appraise(document: &[u8], question: &Question<'_>) -> Appraisal {
     Appraisal {
         verdict: match (&problem, question.reference) {
             (Some(_), _) => Verdict::Refused,
-            (None, Reference::NotCompared) => Verdict::Authentic,
-            (None, Reference::OneOf(_)) => Verdict::Verified,
+            (None, Reference::AnyEnclave(_)) => Verdict::Authentic,
+            (None, Reference::Values(_)) => Verdict::Verified,
         },
-        trust_class: question.anchors.class(),
+        trust_class: question.reference.class(),
         checks,
         lacks_reference_values: matches!(
             refusal,
@@ -218,34 +228,34 @@ fn decide(
     inspection: &Inspection,
 ) -> Result<(), Failure> {
     let own;
-    let measurements = match question.reference {
-        Reference::OneOf(measurements) => measurements,
+    let reference = match question.reference {
+        Reference::Values(values) => values,
         // The verifier knows no evidence without reference values, so it is given the document's own.
-        Reference::NotCompared => {
-            own = steps::claimed(inspection).map_or_else(Vec::new, |claimed| vec![claimed]);
+        Reference::AnyEnclave(kind) => {
+            let claimed = steps::claimed(inspection);
+            own = ReferenceValues::enclave(kind, claimed.into_iter().collect());
             &own
         }
     };
+    let pcrs = |facts: &Facts| facts.pcrs().cloned().unwrap_or_default();
     let pcrs = match question.now {
         Some(now) => {
             let expected = Expected {
-                measurements,
+                reference,
                 nonce: question.nonce.unwrap_or_default(),
                 public_key: question.public_key.unwrap_or_default(),
                 user_data: question.user_data.unwrap_or_default(),
             };
-            verify_live(document, question.anchors, &expected, now)
-                .map(|evidence| evidence.pcrs().clone())
+            verify_live(document, question.anchors, &expected, now).map(|evidence| pcrs(&evidence))
         }
         None => {
             let expected = ArchiveExpected {
-                measurements,
+                reference,
                 nonce: expectation(question.nonce),
                 public_key: expectation(question.public_key),
                 user_data: expectation(question.user_data),
             };
-            verify_archive(document, question.anchors, &expected)
-                .map(|evidence| evidence.pcrs().clone())
+            verify_archive(document, question.anchors, &expected).map(|evidence| pcrs(&evidence))
         }
     };
     let pcrs = pcrs.map_err(Failure::Refusal)?;

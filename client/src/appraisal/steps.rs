@@ -1,6 +1,8 @@
 //! The verifier's checks, in its order, and which refusal belongs to which.
 
-use arca_attestation::{Error as Refusal, Inspection, LIVE_SKEW, Measurements, TrustClass};
+use arca_attestation::{
+    Error as Refusal, Inspection, LIVE_SKEW, Measurements, ReferenceValues, TrustClass,
+};
 
 use super::document::Certificate;
 use super::{Question, Reference};
@@ -9,15 +11,19 @@ use crate::clock;
 /// One check. The order of [`all`] is that in which the verifier makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    Anchor,
     Size,
     Envelope,
     Algorithm,
     SignatureLength,
     Payload,
+    /// Not of an HSM, whose payload is read in one go.
     Fields,
     Root,
     /// By position; 0 is the root.
     Certificate(usize),
+    /// Of an HSM.
+    CertifiedKey,
     Time,
     Signature,
     PcrsPresent,
@@ -51,32 +57,43 @@ fn pcr(measurements: &Measurements, index: u8) -> Option<&[u8; 48]> {
     }
 }
 
+/// The images that are expected; none of an HSM.
+fn images<'a>(question: &Question<'a>) -> &'a [Measurements] {
+    match question.reference {
+        Reference::Values(ReferenceValues::Nitro(images) | ReferenceValues::Simulated(images)) => {
+            images
+        }
+        Reference::Values(ReferenceValues::Hsm(_)) | Reference::AnyEnclave(_) => &[],
+    }
+}
+
 /// Every check that this question makes of this document.
 pub(super) fn all(question: &Question<'_>, inspection: Option<&Inspection>) -> Vec<Step> {
+    let hsm = question.reference.class() == TrustClass::Hsm;
     // A document that cannot be read has certificates nobody knows of.
     let certificates = inspection.map_or(1, |inspection| inspection.claimed_path.len());
     let mut steps = vec![
+        Step::Anchor,
         Step::Size,
         Step::Envelope,
         Step::Algorithm,
         Step::SignatureLength,
         Step::Payload,
-        Step::Fields,
-        Step::Root,
     ];
+    if !hsm {
+        steps.push(Step::Fields);
+    }
+    steps.push(Step::Root);
     steps.extend((0..certificates).map(Step::Certificate));
-    steps.extend([
-        Step::Time,
-        Step::Signature,
-        Step::PcrsPresent,
-        Step::DebugMode,
-        Step::Pcr(0),
-        Step::Pcr(1),
-        Step::Pcr(2),
-        Step::Nonce,
-        Step::PublicKey,
-        Step::UserData,
-    ]);
+    if hsm {
+        steps.push(Step::CertifiedKey);
+    }
+    steps.extend([Step::Time, Step::Signature]);
+    if !hsm {
+        steps.extend([Step::PcrsPresent, Step::DebugMode]);
+        steps.extend([0, 1, 2].map(Step::Pcr));
+    }
+    steps.extend([Step::Nonce, Step::PublicKey, Step::UserData]);
     steps.extend(question.further_pcrs.keys().copied().map(Step::FurtherPcr));
     steps
 }
@@ -88,7 +105,9 @@ impl Step {
         question: &Question<'_>,
         inspection: Option<&Inspection>,
     ) -> Self {
+        let hsm = question.reference.class() == TrustClass::Hsm;
         match refusal {
+            Refusal::NoTrustAnchor { .. } | Refusal::NoHsmRoots => Self::Anchor,
             Refusal::DocumentTooLarge { .. } => Self::Size,
             Refusal::Cbor {
                 part: "envelope", ..
@@ -97,13 +116,25 @@ impl Step {
             | Refusal::UnprotectedHeader => Self::Envelope,
             Refusal::ProtectedHeader => Self::Algorithm,
             Refusal::SignatureLength { .. } => Self::SignatureLength,
-            Refusal::Cbor { .. } | Refusal::PcrIndex | Refusal::PcrLength { .. } => Self::Payload,
+            Refusal::Cbor { .. }
+            | Refusal::PcrIndex
+            | Refusal::PcrLength { .. }
+            | Refusal::EvidenceVersion { .. }
+            | Refusal::NotPrintable { .. }
+            | Refusal::NotCanonical => Self::Payload,
             Refusal::MissingField { .. }
             | Refusal::FieldBounds { .. }
             | Refusal::DigestAlgorithm
-            | Refusal::Timestamp => Self::Fields,
+            | Refusal::Timestamp => {
+                if hsm {
+                    Self::Payload
+                } else {
+                    Self::Fields
+                }
+            }
             Refusal::UntrustedRoot { .. } => Self::Root,
             Refusal::Certificate { position, .. } => Self::Certificate(*position),
+            Refusal::OtherKeyThanCertified => Self::CertifiedKey,
             Refusal::TooOld { .. } | Refusal::FromTheFuture { .. } => Self::Time,
             Refusal::Signature => Self::Signature,
             Refusal::MissingPcr { .. } => Self::PcrsPresent,
@@ -129,7 +160,7 @@ impl Step {
         let live = question.now.is_some();
         match self {
             Self::Time => live,
-            Self::Pcr(_) => matches!(question.reference, Reference::OneOf(_)),
+            Self::Pcr(_) => matches!(question.reference, Reference::Values(_)),
             Self::Nonce => live || question.nonce.is_some(),
             Self::PublicKey => live || question.public_key.is_some(),
             Self::UserData => live || question.user_data.is_some(),
@@ -140,6 +171,7 @@ impl Step {
     /// Stable, in snake_case.
     pub(super) fn name(self) -> String {
         match self {
+            Self::Anchor => "anchor".to_owned(),
             Self::Size => "size".to_owned(),
             Self::Envelope => "envelope".to_owned(),
             Self::Algorithm => "algorithm".to_owned(),
@@ -148,6 +180,7 @@ impl Step {
             Self::Fields => "fields".to_owned(),
             Self::Root => "root".to_owned(),
             Self::Certificate(position) => format!("certificate_{position}"),
+            Self::CertifiedKey => "certified_key".to_owned(),
             Self::Time => "time".to_owned(),
             Self::Signature => "signature".to_owned(),
             Self::PcrsPresent => "pcrs_present".to_owned(),
@@ -161,18 +194,24 @@ impl Step {
     }
 
     /// What has to hold.
-    pub(super) fn rule(self, inspection: Option<&Inspection>) -> String {
+    pub(super) fn rule(self, question: &Question<'_>, inspection: Option<&Inspection>) -> String {
+        let hsm = question.reference.class() == TrustClass::Hsm;
         let text = match self {
+            Self::Anchor => "there is a root to hold evidence of this class against",
             Self::Size => "at most 16 KiB",
             Self::Envelope => {
                 "envelope: strict CBOR, COSE_Sign1, nothing in the unprotected header"
             }
             Self::Algorithm => "protected header: ES384 and nothing more",
             Self::SignatureLength => "signature of 96 bytes",
+            Self::Payload if hsm => {
+                "payload: CBOR in its one encoding, known version, all fields there and within bounds"
+            }
             Self::Payload => "payload: strict CBOR; PCRs of 48 bytes, indices up to 31",
             Self::Fields => "payload: mandatory fields there, SHA384, all lengths within bounds",
-            Self::Root => "the certificate path begins with the pinned root",
+            Self::Root => "the certificate path begins with that root",
             Self::Certificate(position) => return certificate_rule(position, inspection),
+            Self::CertifiedKey => "the last certificate is for the public key in the statement",
             Self::Time => {
                 return format!(
                     "made within {} minutes of this machine's clock",
@@ -201,8 +240,13 @@ impl Step {
     ) -> Option<String> {
         match self {
             Self::Size => Some(format!("{} bytes", document.len())),
-            Self::Root => Some(match question.anchors.class() {
-                TrustClass::Simulated => "SIMULATED: no hardware vouches for it".to_owned(),
+            Self::Anchor => Some(match question.reference {
+                Reference::Values(ReferenceValues::Hsm(roots)) => {
+                    format!("{} of the organisation's HSMs", roots.len())
+                }
+                reference if reference.class() == TrustClass::Simulated => {
+                    "SIMULATED: no hardware vouches for it".to_owned()
+                }
                 _ => "AWS Nitro Enclaves root G1".to_owned(),
             }),
             Self::Certificate(position) => {
@@ -221,7 +265,7 @@ impl Step {
             Self::Time if question.now.is_none() => {
                 Some("archive: all is judged at the document's own time".to_owned())
             }
-            Self::Pcr(_) if matches!(question.reference, Reference::NotCompared) => {
+            Self::Pcr(_) if matches!(question.reference, Reference::AnyEnclave(_)) => {
                 Some("NOT COMPARED with anything".to_owned())
             }
             _ => None,
@@ -247,13 +291,12 @@ impl Step {
         match self {
             Self::Pcr(index) | Self::FurtherPcr(index) => {
                 let found = inspection.claimed_pcrs.get(&index).map(|pcr| &pcr[..]);
-                let expected = match question.reference {
-                    _ if matches!(self, Self::FurtherPcr(_)) => {
-                        question.further_pcrs.get(&index).map(|pcr| &pcr[..])
-                    }
-                    Reference::OneOf([one]) => pcr(one, index).map(|pcr| &pcr[..]),
+                let expected = match (self, images(question)) {
+                    (Self::FurtherPcr(_), _) => question.further_pcrs.get(&index),
+                    (_, [one]) => pcr(one, index),
                     _ => None,
                 };
+                let expected = expected.map(|pcr| &pcr[..]);
                 compare(found, expected)
             }
             Self::Nonce => compare(inspection.claimed_nonce.as_deref(), question.nonce),
@@ -288,12 +331,10 @@ fn certificate_rule(position: usize, inspection: Option<&Inspection>) -> String 
 
 /// The first of PCR 0, 1 and 2 at which no reference value is left.
 fn first_difference(question: &Question<'_>, inspection: Option<&Inspection>) -> u8 {
-    let (Reference::OneOf(references), Some(found)) =
-        (question.reference, inspection.and_then(claimed))
-    else {
+    let Some(found) = inspection.and_then(claimed) else {
         return 0;
     };
-    let mut left: Vec<&Measurements> = references.iter().collect();
+    let mut left: Vec<&Measurements> = images(question).iter().collect();
     for index in 0..=2 {
         left.retain(|reference| pcr(reference, index) == pcr(&found, index));
         if left.is_empty() {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use arca_attestation::{Measurements, TrustAnchors, TrustClass};
+use arca_attestation::{ClusterKind, Measurements, ReferenceValues, TrustAnchors, TrustClass};
 use arca_client::appraisal::{
     Appraisal, Certificate, Document, Outcome, Question, Reference, Verdict, appraise,
 };
-use arca_client::{Error, clock, enroll, read_simulated_root};
+use arca_client::{Error, clock, enroll, hsm, read_simulated_root};
 use bitcoin::base64::Engine as _;
 use bitcoin::base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -52,6 +52,10 @@ pub(crate) struct Verify {
     /// Verify under the root.der of a simulated NSM instead of the AWS Nitro root
     #[arg(long, value_name = "FILE")]
     simulated_root: Option<PathBuf>,
+    /// The document is evidence of an HSM, and this (DER or PEM) a root that certifies its identity key; repeatable
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["simulated_root", "pcr0", "measurements", "no_reference_values", "further_pcrs"])]
+    hsm_root: Vec<PathBuf>,
     /// The measurement of the enclave image file that is expected
     #[arg(long, value_name = "HEX", value_parser = pcr, requires_all = ["pcr1", "pcr2"])]
     pcr0: Option<Pcr>,
@@ -104,14 +108,17 @@ struct Report {
 
 pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let Command::Verify(arguments) = command;
-    let anchors = match &arguments.simulated_root {
-        Some(root) => read_simulated_root(root)?,
-        None => TrustAnchors::production(),
+    let (kind, anchors) = match &arguments.simulated_root {
+        Some(root) => (ClusterKind::Simulated, read_simulated_root(root)?),
+        None => (ClusterKind::Production, TrustAnchors::production()),
     };
-    context
-        .output
-        .set_simulated(anchors.class() == TrustClass::Simulated);
-    let measurements = measurements(&arguments)?;
+    let values = if arguments.hsm_root.is_empty() {
+        context.output.set_simulated(kind == ClusterKind::Simulated);
+        ReferenceValues::enclave(kind, measurements(&arguments)?)
+    } else {
+        let roots = arguments.hsm_root.iter().map(|root| hsm::read_root(root));
+        ReferenceValues::Hsm(roots.collect::<Result<_, _>>()?)
+    };
     let further_pcrs = further_pcrs(&arguments)?;
     let public_key = arguments
         .public_key
@@ -122,9 +129,9 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let question = Question {
         anchors: &anchors,
         reference: if arguments.no_reference_values {
-            Reference::NotCompared
+            Reference::AnyEnclave(kind)
         } else {
-            Reference::OneOf(&measurements)
+            Reference::Values(&values)
         },
         further_pcrs: &further_pcrs,
         nonce: arguments.nonce.as_ref().map(|bytes| bytes.0.as_slice()),
@@ -173,12 +180,21 @@ pub(crate) fn refuse(subject: &str, appraisal: &Appraisal) -> anyhow::Result<()>
         }
         .into());
     }
+    let of_hsm = appraisal
+        .document
+        .as_ref()
+        .is_some_and(|document| document.token.is_some());
+    let hint = if of_hsm && appraisal.trust_class != TrustClass::Hsm {
+        "; this is evidence of an HSM: name its root with --hsm-root"
+    } else {
+        ""
+    };
     let check = appraisal
         .failed()
         .map_or("a check", |check| check.rule.as_str());
     Err(Error::Unverified {
         object: subject.to_owned(),
-        problem: format!("{problem} (failed: {check})"),
+        problem: format!("{problem} (failed: {check}){hint}"),
     }
     .into())
 }
@@ -210,7 +226,7 @@ pub(crate) fn show(page: &mut Page, appraisal: &Appraisal) {
     page.line("");
     let class = match appraisal.trust_class {
         TrustClass::Simulated => "class SIMULATED: no hardware vouches for it".to_owned(),
-        class => format!("class {class}"),
+        class => format!("class {}", class_shown(class)),
     };
     match appraisal.verdict {
         Verdict::Verified => page.heading(&format!("VERIFIED, {class}")),
@@ -224,20 +240,40 @@ pub(crate) fn show(page: &mut Page, appraisal: &Appraisal) {
     }
 }
 
+/// A class with what it does not prove, where it proves less than one may think.
+pub(crate) fn class_shown(class: TrustClass) -> String {
+    match class {
+        TrustClass::Hsm => "hsm (custody of the key, not which code runs)".to_owned(),
+        TrustClass::Nitro | TrustClass::Simulated => class.to_string(),
+    }
+}
+
 fn fields(page: &mut Page, document: &Document) {
     let or_absent = |value: &Option<String>| match value {
         None => "absent".to_owned(),
         Some(hex) if hex.is_empty() => "empty".to_owned(),
         Some(hex) => format!("{hex} ({} bytes)", hex.len() / 2),
     };
-    page.fields([
+    let token = document.token.as_ref().map(|token| {
+        format!(
+            "{} {}, serial {}, firmware {} (what it says of itself)",
+            token.manufacturer, token.model, token.serial, token.firmware
+        )
+    });
+    let own = [
         ("module", document.module_id.clone()),
-        ("made", document.time.clone()),
-        ("digest", document.digest.to_owned()),
+        ("token", token),
+        ("made", Some(document.time.clone())),
+        ("digest", document.digest.map(str::to_owned)),
+    ];
+    let own = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    page.fields(own.chain([
         ("nonce", or_absent(&document.nonce)),
         ("public key", or_absent(&document.public_key)),
         ("user data", or_absent(&document.user_data)),
-    ]);
+    ]));
     for (index, pcr) in &document.pcrs {
         let value = if pcr.bytes().all(|digit| digit == b'0') {
             "all zero".to_owned()
@@ -324,23 +360,7 @@ fn public_key(text: &str) -> Result<Vec<u8>, Error> {
                 "is neither hex nor a file that can be read: {cause}"
             ))
         })?;
-    if !key.starts_with(b"-----BEGIN") {
-        return if key.is_empty() {
-            Err(unusable("is empty".to_owned()))
-        } else {
-            Ok(key)
-        };
-    }
-    let pem = std::str::from_utf8(&key).unwrap_or_default();
-    let body: String = pem
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .flat_map(str::split_whitespace)
-        .collect();
-    match STANDARD.decode(body) {
-        Ok(der) if !der.is_empty() => Ok(der),
-        _ => Err(unusable("is no PEM".to_owned())),
-    }
+    hsm::public_key_der(&key).ok_or_else(|| unusable("is no DER or PEM of a public key".to_owned()))
 }
 
 /// No document is longer, in whatever encoding.

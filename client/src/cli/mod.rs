@@ -6,6 +6,7 @@ mod demo;
 mod enroll;
 mod evidence;
 mod exit;
+mod hsm;
 mod key;
 mod output;
 mod party;
@@ -76,6 +77,9 @@ enum Command {
     /// Verify attestation documents
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// Certify the identity keys of HSM parties
+    #[command(subcommand)]
+    Hsm(hsm::Command),
     /// Show for each party whether it is reachable, attested and connected
     Status(status::Arguments),
     /// Look at this client's own configuration
@@ -176,6 +180,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(context, command).await?,
         Command::Sign(command) => sign::run(context, command).await?,
         Command::Evidence(command) => evidence::run(context, command)?,
+        Command::Hsm(command) => hsm::run(context, command)?,
         Command::Status(arguments) => return status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command)?,
         Command::Bench(arguments) => bench::run(context, arguments).await?,
