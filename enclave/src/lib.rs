@@ -48,6 +48,7 @@ mod stripes;
 mod tags;
 #[cfg(test)]
 mod test_platform;
+pub mod unix;
 
 pub use error::{ERROR_DOMAIN, Error};
 pub use server::serve;

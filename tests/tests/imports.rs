@@ -41,6 +41,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("arca-enclave", ENCLAVE_IMPORTS),
     ("arca-enclave-nitro", NITRO_IMPORTS),
     ("arca-enclave-hsm", PLATFORM_IMPORTS),
+    // The same platform for simulated clusters: it alone may be given a simulated root.
+    ("arca-enclave-hsm-simulated", HSM_SIMULATED_IMPORTS),
     ("arca-enclave-simulated", PLATFORM_IMPORTS),
 ];
 
@@ -70,6 +72,16 @@ const NITRO_IMPORTS: &[&str] = &[
     "arca-proto",
     "arca-threshold",
     "arca-vsock",
+];
+const HSM_SIMULATED_IMPORTS: &[&str] = &[
+    "arca-attestation",
+    "arca-audit",
+    "arca-channel",
+    "arca-enclave",
+    "arca-enclave-hsm",
+    "arca-policy",
+    "arca-proto",
+    "arca-threshold",
 ];
 
 /// May import everything, and nothing may import it: it is never shipped.

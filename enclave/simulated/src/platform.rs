@@ -2,8 +2,7 @@
 
 use std::{
     fmt, io,
-    os::unix::fs::FileTypeExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -12,10 +11,12 @@ use aes_gcm::{
     aead::{Aead, Payload},
 };
 use arca_attestation::{Measurements, TrustAnchors, TrustClass, UnixMillis};
-use arca_enclave::platform::{BoxedStream, DataKey, HostEndpoint, Platform, PlatformError};
+use arca_enclave::{
+    platform::{BoxedStream, DataKey, HostEndpoint, Platform, PlatformError},
+    unix::{SocketError, UnixSockets},
+};
 use rand_core::{OsRng, RngCore};
 use sha2::{Digest, Sha256};
-use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -24,10 +25,6 @@ use crate::{
     nsm::{LocalRoot, Nsm, NsmError, Request, measure},
 };
 
-/// The socket that the enclave listens on, in the folder of sockets.
-const ENCLAVE_SOCKET: &str = "enclave.sock";
-const STORAGE_SOCKET: &str = "storage.sock";
-const DIAL_SOCKET: &str = "dial.sock";
 /// The key-encryption key's file in the hardware's folder: 32 bytes, mode 0600.
 const KEK_FILE: &str = "kek";
 const NONCE: usize = 12;
@@ -39,9 +36,12 @@ pub enum StartError {
     /// The local NSM or its root.
     #[error(transparent)]
     Nsm(#[from] NsmError),
-    /// A file of the hardware's folder, or a socket.
+    /// A file of the hardware's folder.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The socket to listen on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The root certificate cannot be used as a trust anchor.
     #[error("the local root: {0}")]
     Root(#[from] arca_attestation::Error),
@@ -53,8 +53,7 @@ pub struct SimulatedPlatform {
     anchors: TrustAnchors,
     kek: Zeroizing<[u8; 32]>,
     kek_id: String,
-    sockets: PathBuf,
-    listener: UnixListener,
+    sockets: UnixSockets,
 }
 
 impl SimulatedPlatform {
@@ -74,14 +73,13 @@ impl SimulatedPlatform {
         let kek_id: String = hex::encode(digest).chars().take(16).collect();
         let module_id = format!("i-simulated-enc{kek_id}");
         let nsm = Nsm::new(&root, &module_id, &measure_myself()?, &mut OsRng, now())?;
-        let listener = listen(&config.sockets.join(ENCLAVE_SOCKET))?;
+        let sockets = UnixSockets::listen(&config.sockets)?;
         Ok(Self {
             nsm,
             anchors,
             kek,
             kek_id,
-            sockets: config.sockets.clone(),
-            listener,
+            sockets,
         })
     }
 
@@ -205,19 +203,11 @@ impl Platform for SimulatedPlatform {
     }
 
     async fn accept(&self) -> io::Result<BoxedStream> {
-        let (stream, _) = self.listener.accept().await?;
-        Ok(Box::new(stream))
+        self.sockets.accept().await
     }
 
     async fn connect(&self, endpoint: HostEndpoint) -> io::Result<BoxedStream> {
-        let name = match endpoint {
-            HostEndpoint::Storage => STORAGE_SOCKET,
-            HostEndpoint::Dial => DIAL_SOCKET,
-            HostEndpoint::Kms => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        Ok(Box::new(
-            UnixStream::connect(self.sockets.join(name)).await?,
-        ))
+        self.sockets.connect(endpoint).await
     }
 }
 
@@ -246,27 +236,4 @@ fn load_or_make_kek(hardware: &Path) -> Result<Zeroizing<[u8; 32]>, FileError> {
         }
     }
     Ok(kek)
-}
-
-/// Listens on a socket that nobody else listens on. One that a killed enclave left behind is replaced.
-fn listen(path: &Path) -> Result<UnixListener, FileError> {
-    let at = |cause| FileError::at(path, cause);
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(at(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another enclave listens here; stop it first",
-        )));
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(at)?,
-        Ok(_) => {
-            return Err(at(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "is no socket; move it away",
-            )));
-        }
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => return Err(at(cause)),
-    }
-    UnixListener::bind(path).map_err(at)
 }
