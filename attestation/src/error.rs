@@ -232,8 +232,8 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The manifest carries more signatures than are read.
-    #[error("the manifest carries {count} signatures; at most {max} are read")]
+    /// A manifest or loss acceptance carries more signatures than are read.
+    #[error("there are {count} signatures; at most {max} are read")]
     TooManySignatures {
         /// How many it carries.
         count: usize,
@@ -247,7 +247,7 @@ pub enum Error {
         administrator: String,
     },
     /// Too few administrators have signed.
-    #[error("{signed} of {needed} needed {whose} administrators have signed the manifest")]
+    #[error("{signed} of {needed} needed {whose} administrators have signed")]
     NoQuorum {
         /// `own`, `current` or `pinned`.
         whose: &'static str,

@@ -89,7 +89,7 @@ impl Draft {
             "belongs with waived_peers, and only there",
         )?;
         let length = self.reason.chars().count();
-        let printable = !self.reason.chars().any(char::is_control);
+        let printable = self.reason.chars().all(is_printable);
         rule(
             (1..=MAX_REASON).contains(&length) && printable,
             "reason",
@@ -192,6 +192,14 @@ impl LossAcceptance {
         update_framed(&mut hash, &[tag, &self.draft.found_head, &self.digest]);
         hash.finalize().into()
     }
+}
+
+/// Administrators read the reason before they sign, so nothing in it may change how the rest is shown: no control
+/// characters, and none that turn the direction of writing.
+fn is_printable(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !turns
 }
 
 fn malformed() -> Error {

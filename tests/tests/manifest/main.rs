@@ -5,6 +5,7 @@
 
 mod common;
 mod json;
+mod loss;
 mod properties;
 mod revocation;
 mod rules;
