@@ -51,15 +51,11 @@ async fn of_two_on_the_same_disk_the_peers_deal_with_the_newer_and_the_older_sto
     let mut running = running().await;
     let ceo = running.client("ceo").await;
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
-    // Copied while it runs: what it has stored is all that its peers have seen.
-    let database = running.database("ceo");
-    running.cluster.party_mut("ceo").unwrap().kill_host().await;
-    std::fs::copy(&database, running.file("copy")).unwrap();
-    running.cluster.start_party("ceo").await.unwrap();
-    running.state_when("ceo", holds).await;
+    // What it has stored is all that its peers have seen.
+    running.keep_disk_of_running("ceo", "copy").await;
 
     let second = Second::start(&running, "ceo", "copy", &["cto", "cloud"]).await;
-    second.state_when(&running, holds).await;
+    let newer = second.state_when(&running, holds).await.boot_id;
     let older = running.state_when("ceo", lost).await;
     assert!(older.message.contains("newer enclave"), "{}", older.message);
     let ceo = running.client("ceo").await;
@@ -67,6 +63,21 @@ async fn of_two_on_the_same_disk_the_peers_deal_with_the_newer_and_the_older_sto
         .sign(&key.name, "r", &psbt_payload(&key, 40_000), PATIENCE)
         .await;
     assert_eq!(refused.unwrap_err().reason(), "FENCED");
+    // A peer that restarts knows it still.
+    restart_enclave_of(&mut running, "cto").await;
+    running
+        .state_when("cto", |state| {
+            let ceo = state.peers.iter().find(|peer| peer.name == "ceo").unwrap();
+            assert_eq!(ceo.remembered_boot_id, newer);
+            holds(state)
+        })
+        .await;
+}
+
+async fn restart_enclave_of(running: &mut crate::common::Running, party: &str) {
+    let killed = running.cluster.party_mut(party).unwrap();
+    killed.kill_enclave().await;
+    running.cluster.start_party(party).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,11 +85,7 @@ async fn cut_off_from_one_peer_a_second_instance_never_gets_enough_grants() {
     let mut running = running().await;
     let ceo = running.client("ceo").await;
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
-    let database = running.database("ceo");
-    running.cluster.party_mut("ceo").unwrap().kill_host().await;
-    std::fs::copy(&database, running.file("copy")).unwrap();
-    running.cluster.start_party("ceo").await.unwrap();
-    running.state_when("ceo", holds).await;
+    running.keep_disk_of_running("ceo", "copy").await;
 
     let second = Second::start(&running, "ceo", "copy", &["cto"]).await;
     // cto grants it and cloud is not reached: it waits, and says for whom.

@@ -94,6 +94,23 @@ async fn yesterdays_database_is_refused_and_todays_is_taken_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_from_before_a_share_left_is_refused_at_a_party_that_only_helped() {
+    let mut running = running().await;
+    let ceo = running.client("ceo").await;
+    let key = new_key(&ceo, Scheme::Bip340, "k").await;
+    running.keep_disk_of_running("cto", "before").await;
+    running.cluster.party_mut("cloud").unwrap().kill().await;
+    let signed = ceo
+        .sign(&key.name, "r", &psbt_payload(&key, 40_000), PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(signed.signers, ["ceo", "cto"]);
+    running.restore_disk("cto", "before").await;
+    let state = running.state_when("cto", lost).await;
+    assert!(state.message.contains("ceo saw"), "{}", state.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_anchor_or_a_piece_of_an_older_index_is_refused() {
     let mut running = running().await;
     let ceo = running.client("ceo").await;
