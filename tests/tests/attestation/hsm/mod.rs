@@ -49,6 +49,13 @@ fn honest_evidence_verifies_and_says_what_it_says() {
     }
 }
 
+/// What the fuzzer begins with is this forge's honest evidence.
+#[test]
+fn the_fuzzers_seed_is_honest_evidence() {
+    let seed = include_bytes!("../../../fuzz/seeds/hsm_evidence/honest.cose");
+    assert_eq!(seed[..], HsmForge::new().document());
+}
+
 /// Two encoders that know nothing of each other.
 #[test]
 fn the_crate_writes_what_the_format_says() {
