@@ -45,9 +45,9 @@ release: need
 	cargo build --locked --release -p arca-host -p arca-client
 
 test: need evm softhsm kryoptic ## every test; the end-to-end ones start real processes
-	cargo build --locked -p arca-enclave-simulated -p arca-host -p arca-client
-	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" ARCA_SOFTHSM="$${ARCA_SOFTHSM:-$(SOFTHSM)}" \
-		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(KRYOPTIC)}" cargo test --locked --workspace
+	cargo build --locked -p arca-enclave-simulated -p arca-enclave-hsm -p arca-enclave-hsm-simulated -p arca-host -p arca-client
+	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" ARCA_SOFTHSM="$${ARCA_SOFTHSM:-$(or $(SOFTHSM),none)}" \
+		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(or $(KRYOPTIC),none)}" cargo test --locked --workspace
 
 consensus: need c++ ## signed Bitcoin transactions judged by Bitcoin Core's own code; needs a C++ compiler
 	cargo test --locked -p arca-tests --features consensus --test consensus
@@ -99,7 +99,7 @@ evm: ## Foundry's anvil through npm, for the demo and the tests
 		else echo "make evm: npm could not install anvil: what needs an Ethereum node is left out"; fi; \
 	fi
 
-# Where they cannot be had, what needs one is left out, and says so.
+# Where they cannot be had, what needs one is left out, and says so; with ARCA_NEED_MODULES=1 that is an error.
 softhsm: ## SoftHSM2, for the demo on HSMs and the tests
 	@deploy/pkcs11/modules.sh softhsm $(TOOLS)
 

@@ -7,9 +7,11 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 what=${1:?softhsm or kryoptic} tools=${2:?folder for tools}
 
+# In CI a test that is left out is a test that failed: ARCA_NEED_MODULES=1.
 left_out() {
     echo "make $what: $1: what needs $what is left out"
-    exit 0
+    [[ ${ARCA_NEED_MODULES:-} != 1 ]]
+    exit
 }
 
 # apt PACKAGE...: only where that is possible without asking anybody.
