@@ -126,11 +126,10 @@ impl Module {
     /// A session with the token, logged in. `write` for making objects.
     pub(crate) fn open(&self, write: bool) -> Result<(Session, Slot), HsmError> {
         let (slot, _) = self.find()?;
-        // Sessions are closed by hand: a handle from before C_Finalize may name somebody else's session after it.
         let session = if write {
             self.pkcs11.open_rw_session_no_drop(slot)
         } else {
-            self.pkcs11.open_ro_session_no_drop(slot)
+            self.open_to_read(slot)
         }
         .map_err(|error| call("opening a session", &error))?;
         match self.log_in(&session, slot) {
@@ -140,6 +139,15 @@ impl Module {
                 Err(error)
             }
         }
+    }
+
+    /// A session that makes no objects; where a module has only the other kind (AWS CloudHSM), that one.
+    ///
+    /// Sessions are closed by hand: a handle from before C_Finalize may name somebody else's session after it.
+    pub(crate) fn open_to_read(&self, slot: Slot) -> Result<Session, CallError> {
+        self.pkcs11
+            .open_ro_session_no_drop(slot)
+            .or_else(|_| self.pkcs11.open_rw_session_no_drop(slot))
     }
 
     /// Why nobody may try the PIN, once it was refused.

@@ -45,7 +45,7 @@ impl Open {
         &self,
         look: impl FnOnce(&Session) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let session = self.module.pkcs11().open_ro_session_no_drop(self.slot)?;
+        let session = self.module.open_to_read(self.slot)?;
         let seen = look(&session);
         let _ = session.close();
         seen
