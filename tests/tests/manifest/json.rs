@@ -140,3 +140,13 @@ fn the_format_is_the_documented_one() {
         json!([{ "pcr0": "01".repeat(48) }, { "identity": "02" }])
     );
 }
+
+#[test]
+fn the_fuzzers_seeds_are_manifests() {
+    for seed in [
+        &include_bytes!("../../fuzz/seeds/manifest/treasury.json")[..],
+        include_bytes!("../../fuzz/seeds/manifest/revocations_and_an_hsm.json"),
+    ] {
+        parse(seed).unwrap();
+    }
+}
