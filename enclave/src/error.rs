@@ -107,7 +107,7 @@ impl Error {
                 ..
             } => Code::ResourceExhausted,
             Self::Fault {
-                reason: "STORAGE_UNAVAILABLE",
+                reason: "STORAGE_UNAVAILABLE" | "PLATFORM_UNAVAILABLE",
                 ..
             } => Code::Unavailable,
             Self::Fault { .. } | Self::Bug(_) => Code::Internal,
@@ -134,8 +134,12 @@ impl From<Error> for Status {
 
 impl From<PlatformError> for Error {
     fn from(error: PlatformError) -> Self {
+        let reason = match &error {
+            PlatformError::Unavailable { .. } => "PLATFORM_UNAVAILABLE",
+            PlatformError::Failed { .. } | PlatformError::NotAuthentic => "PLATFORM_FAILED",
+        };
         Self::Fault {
-            reason: "PLATFORM_FAILED",
+            reason,
             message: error.to_string(),
         }
     }
@@ -152,13 +156,14 @@ impl From<arca_channel::Error> for Error {
 
 impl From<SealError> for Error {
     fn from(error: SealError) -> Self {
-        let reason = match &error {
+        let message = format!("{error}; restore the host's storage from its newest copy");
+        let reason = match error {
             SealError::Malformed { .. } => "SEALED_BLOB_MALFORMED",
             SealError::Misplaced { .. } => "SEALED_BLOB_MISPLACED",
             SealError::NotAuthentic { .. } => "SEALED_BLOB_NOT_AUTHENTIC",
-            SealError::Platform(_) => "PLATFORM_FAILED",
+            // Nothing is wrong with the blob.
+            SealError::Platform(error) => return error.into(),
         };
-        let message = format!("{error}; restore the host's storage from its newest copy");
         Self::Fault { reason, message }
     }
 }

@@ -51,6 +51,7 @@ mod test_platform;
 pub mod unix;
 
 pub use error::{ERROR_DOMAIN, Error};
+pub use random::Generator;
 pub use server::serve;
 
 /// What the process hands to the service. What whoever runs it may choose is not about security.

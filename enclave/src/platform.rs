@@ -41,6 +41,14 @@ pub enum PlatformError {
         /// What the platform said, without any secret.
         cause: String,
     },
+    /// The key service is out of reach or busy: the same may succeed in a moment.
+    #[error("{operation} is not possible now: {cause}")]
+    Unavailable {
+        /// What was asked of the platform.
+        operation: &'static str,
+        /// What is missing and what to do about it, without any secret.
+        cause: String,
+    },
     /// A wrapped key did not authenticate: it is damaged, or belongs to other hardware or another blob.
     #[error("a wrapped key does not authenticate under this platform's key-encryption key")]
     NotAuthentic,

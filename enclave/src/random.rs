@@ -27,8 +27,21 @@ use crate::{
 
 /// A generator of its own for one session or one key: the keystream of AES-256 in counter mode.
 ///
-/// The cipher's key schedule is zeroised when it is dropped. Neither `Clone` nor `Debug`.
+/// The cipher's key schedule is zeroised when it is dropped. Not `Clone`.
 pub struct Generator(Ctr128BE<Aes256>);
+
+impl Generator {
+    /// The generator of this seed, which has to be used for nothing else.
+    pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
+        Self(Ctr128BE::new((&**seed).into(), &[0; 16].into()))
+    }
+}
+
+impl std::fmt::Debug for Generator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Generator(redacted)")
+    }
+}
 
 impl RngCore for Generator {
     fn next_u32(&mut self) -> u32 {
@@ -104,7 +117,7 @@ impl Randomness {
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
             expand(&pool[..], &fresh[..], tags::RANDOM_SEED, count, &mut seed);
         }
-        Ok(Generator(Ctr128BE::new((&*seed).into(), &[0; 16].into())))
+        Ok(Generator::from_seed(&seed))
     }
 }
 

@@ -97,7 +97,7 @@ async fn start(platform: Arc<dyn Platform>, settings: &Settings) -> Result<Arc<C
     loop {
         match Core::start(Arc::clone(&platform), settings).await {
             Err(Error::Fault {
-                reason: "STORAGE_UNAVAILABLE",
+                reason: "STORAGE_UNAVAILABLE" | "PLATFORM_UNAVAILABLE",
                 message,
             }) => {
                 if !std::mem::replace(&mut told, true) {
