@@ -7,7 +7,7 @@ set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
 
-binaries=(arca-enclave-hsm arca-enclave-simulated)
+binaries=(arca-enclave-hsm arca-enclave-nitro arca-enclave-simulated)
 target=x86_64-unknown-linux-gnu
 
 # tree BINARY EDGES [OPTION...]: "name version" of every crate, as built for that binary alone.

@@ -18,6 +18,7 @@ const KEY_BYTES: usize = KEY_BITS / 8;
 const BLOCK: usize = 16;
 /// A data key of 32 bytes and its padding (PKCS #7), a block of its own.
 const CONTENT: usize = 32 + BLOCK;
+const PADDING: [u8; BLOCK] = [16; BLOCK];
 
 /// Made at each start, known to nobody else, and gone with this boot.
 ///
@@ -88,7 +89,7 @@ impl RecipientKey {
         let (key, padding) = content
             .split_first_chunk::<32>()
             .ok_or(OpenError::NotAuthentic)?;
-        if !bool::from(padding.ct_eq(&[BLOCK as u8; BLOCK])) {
+        if !bool::from(padding.ct_eq(&PADDING)) {
             return Err(OpenError::NotAuthentic);
         }
         Ok(DataKey::take(&mut Zeroizing::new(*key)))
