@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arca_attestation::binder::Statement;
-use arca_attestation::{Expected, ReferenceValues, TrustAnchors, verify_live};
+use arca_attestation::{ReferenceValues, TrustAnchors};
 use arca_channel::Attested;
 use arca_proto::v1;
 use prost::Message;
-use rand_core::{OsRng, RngCore};
 
 use crate::authorizer::Authorizer;
-use crate::clock;
 use crate::connect::{Connection, is_transport, own_error};
 use crate::error::{Error, Result};
 use crate::patience::{FIRST_PAUSE, Failure, Patience};
@@ -52,13 +49,13 @@ pub struct NewKey {
 pub struct Client {
     party: String,
     connection: Connection,
-    appraisal: Appraisal,
+    judgement: Judgement,
     authorizer: Option<Arc<Authorizer>>,
 }
 
 /// By what a party's evidence is judged.
 #[derive(Clone, Debug)]
-pub(crate) struct Appraisal {
+pub(crate) struct Judgement {
     pub anchors: TrustAnchors,
     pub reference: ReferenceValues,
 }
@@ -75,13 +72,13 @@ impl Client {
     pub(crate) fn new(
         party: &str,
         connection: Connection,
-        appraisal: Appraisal,
+        judgement: Judgement,
         authorizer: Option<Arc<Authorizer>>,
     ) -> Self {
         Self {
             party: party.to_owned(),
             connection,
-            appraisal,
+            judgement,
             authorizer,
         }
     }
@@ -89,6 +86,10 @@ impl Client {
     /// The party's name.
     pub fn party(&self) -> &str {
         &self.party
+    }
+
+    pub(crate) fn judgement(&self) -> &Judgement {
+        &self.judgement
     }
 
     /// What the party proved when this connection was made.
@@ -129,62 +130,6 @@ impl Client {
             .await
             .map_err(|status| self.error("parties", &status))?;
         list.into_inner().try_into()
-    }
-
-    /// Fresh evidence over a nonce of this client's, verified.
-    ///
-    /// # Errors
-    /// [`Error::Unverified`] when it does not show what the connection showed.
-    pub async fn evidence(&self) -> Result<Evidence> {
-        let mut nonce = [0; 32];
-        OsRng.fill_bytes(&mut nonce);
-        let object = format!("evidence of {}", self.party);
-        let answer = self
-            .party_service()
-            .get_evidence(v1::GetEvidenceRequest {
-                nonce: nonce.to_vec(),
-            })
-            .await
-            .map_err(|status| self.error(&object, &status))?
-            .into_inner();
-        let attested = self.attested()?;
-        let boot_id: [u8; 16] = answer
-            .boot_id
-            .try_into()
-            .map_err(|_| Error::unverified(&object, "its boot id is not 16 bytes"))?;
-        if answer.cluster != attested.cluster() || answer.party != attested.name() {
-            return Err(Error::unverified(
-                &object,
-                "it speaks for another party than the connection",
-            ));
-        }
-        let statement = Statement {
-            nonce: &nonce,
-            cluster: &answer.cluster,
-            party: &answer.party,
-            boot_id: &boot_id,
-            manifest_epoch: answer.manifest_epoch,
-        };
-        let expected = Expected {
-            reference: &self.appraisal.reference,
-            nonce: &nonce,
-            public_key: attested.identity(),
-            user_data: &statement.digest(),
-        };
-        let evidence = verify_live(
-            &answer.evidence,
-            &self.appraisal.anchors,
-            &expected,
-            clock::now(),
-        )
-        .map_err(|cause| Error::unverified(&object, cause))?;
-        Ok(Evidence {
-            document: answer.evidence,
-            evidence,
-            nonce,
-            boot_id,
-            manifest_epoch: answer.manifest_epoch,
-        })
     }
 
     /// Hands a signed manifest to the party. Returns its name in it and the manifest's epoch.
@@ -471,7 +416,7 @@ impl Client {
     }
 
     /// What a failed call means.
-    fn error(&self, object: impl ToString, status: &tonic::Status) -> Error {
+    pub(crate) fn error(&self, object: impl ToString, status: &tonic::Status) -> Error {
         if let Some(error) = own_error(status) {
             return error;
         }
@@ -485,7 +430,7 @@ impl Client {
         Error::from_status(object, status)
     }
 
-    fn party_service(
+    pub(crate) fn party_service(
         &self,
     ) -> v1::party_service_client::PartyServiceClient<tonic::transport::Channel> {
         v1::party_service_client::PartyServiceClient::new(self.connection.channel.clone())
@@ -507,19 +452,4 @@ impl Client {
     ) -> v1::operation_service_client::OperationServiceClient<tonic::transport::Channel> {
         v1::operation_service_client::OperationServiceClient::new(self.connection.channel.clone())
     }
-}
-
-/// Evidence that a party made for this client, verified.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    /// The attestation document, for an archive.
-    pub document: Vec<u8>,
-    /// What it says.
-    pub evidence: arca_attestation::Evidence,
-    /// This client's nonce.
-    pub nonce: [u8; 32],
-    /// Of the party's running enclave.
-    pub boot_id: [u8; 16],
-    /// Of the manifest that the party holds; 0 for none.
-    pub manifest_epoch: u64,
 }

@@ -6,7 +6,7 @@ use arca_channel::{Endpoint, Identity, Limits, Target};
 use rand_core::OsRng;
 
 use crate::authorizer::Authorizer;
-use crate::client::{Appraisal, Client};
+use crate::client::{Client, Judgement};
 use crate::clock;
 use crate::connect::Connection;
 use crate::error::{Error, Result};
@@ -84,14 +84,14 @@ impl Cluster {
             None => Target::Observe(name.to_owned()),
         };
         let connection = Connection::open(name, address, self.endpoint.clone(), target).await?;
-        let appraisal = Appraisal {
+        let judgement = Judgement {
             anchors: self.profile.anchors().clone(),
             reference,
         };
         Ok(Client::new(
             name,
             connection,
-            appraisal,
+            judgement,
             self.authorizer.clone(),
         ))
     }
@@ -138,9 +138,9 @@ pub async fn candidate(
     .map_err(Error::bug)?;
     let target = Target::Candidate(reference.clone());
     let connection = Connection::open(name, address, Arc::new(endpoint), target).await?;
-    let appraisal = Appraisal {
+    let judgement = Judgement {
         anchors: anchors.clone(),
         reference: reference.clone(),
     };
-    Ok(Client::new(name, connection, appraisal, None))
+    Ok(Client::new(name, connection, judgement, None))
 }

@@ -32,6 +32,7 @@ mod ecdsa;
 pub mod enroll;
 mod error;
 pub mod ethereum;
+mod fetched;
 mod group_key;
 pub mod hsm;
 pub mod keyfile;
@@ -46,9 +47,10 @@ mod resources;
 pub mod solana;
 pub mod verify;
 
-pub use client::{Client, Evidence, NewKey, Payload};
+pub use client::{Client, NewKey, Payload};
 pub use cluster::{Cluster, candidate};
 pub use error::{DOMAIN, Error, Result};
+pub use fetched::{Answer, Evidence, Protection};
 pub use group_key::GroupKey;
 pub use path::DerivationPath;
 pub use profile::{

@@ -358,22 +358,38 @@ fn from_empty_folders_to_signatures() {
 fn evidence(world: &World) {
     let shown = world.json(&["party", "evidence", "ceo", "--save", "ceo.cose"]);
     let shown = &shown["evidence"][0];
+    let checks = shown["appraisal"]["checks"].as_array().unwrap();
+    assert!(checks.len() > 15);
+    assert!(checks.iter().all(|check| check["outcome"] == "passed"));
+    assert!(!shown["protections"].as_array().unwrap().is_empty());
     let field = |name: &str| shown[name].as_str().unwrap();
-    let verify = [
-        "evidence",
-        "verify",
-        "ceo.cose",
-        "--pcr0",
-        field("pcr0"),
-        "--pcr1",
-        field("pcr1"),
-        "--pcr2",
-        field("pcr2"),
+    let bound = [
         "--nonce",
         field("nonce"),
+        "--public-key",
+        field("public_key"),
+        "--user-data",
+        field("user_data"),
     ];
+    let document = ["evidence", "verify", "ceo.cose"];
+    let measured = ["--measurements", "measurements.json"];
+    let verify = [&document[..], &measured, &bound].concat();
     let simulated = [&verify[..], &["--simulated-root", "root/root.der"]].concat();
     assert_eq!(world.json(&simulated)["trust_class"], "simulated");
+    assert_eq!(
+        world.json(&simulated)["document"]["module_id"],
+        field("module_id")
+    );
+    let live = [&simulated[..], &["--live"]].concat();
+    assert_eq!(world.json(&live)["verified"], true);
+    let nonce = "00112233445566778899aabbccddeeff";
+    let asked = world.json(&["party", "evidence", "ceo", "--nonce", nonce]);
+    assert_eq!(asked["evidence"][0]["nonce"], nonce);
+    let other = [&document[..], &measured, &["--nonce", nonce]].concat();
+    let other = [&other[..], &["--simulated-root", "root/root.der"]].concat();
+    assert_eq!(world.failure(&other).0, 5, "it was made over another nonce");
+    let all = world.json(&["party", "evidence"]);
+    assert_eq!(all["evidence"].as_array().unwrap().len(), 3);
     // Whoever does not name the simulated root verifies for production.
     assert_eq!(world.failure(&verify).0, 5);
 

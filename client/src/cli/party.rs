@@ -1,10 +1,12 @@
 //! `arca party`
 
+mod evidence;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arca_client::party_files::PartyFiles;
-use arca_client::{Cluster, Connection, Error, Parties, clock};
+use arca_client::{Connection, Error, Parties};
 use serde::Serialize;
 
 use crate::cli::output::Page;
@@ -22,16 +24,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Enroll(enroll::Command),
     /// Fetch fresh evidence of parties and verify it
-    #[command(
-        after_help = "Examples:\n  arca party evidence\n  arca party evidence ceo --save ceo.cose"
-    )]
-    Evidence {
-        /// Which party [default: all]
-        party: Option<String>,
-        /// Write the attestation document of the one party to a new file
-        #[arg(long, value_name = "FILE", requires = "party")]
-        save: Option<PathBuf>,
-    },
+    Evidence(evidence::Arguments),
     /// List the cluster's parties as one of them sees them
     #[command(
         after_help = "Examples:\n  arca party list\n  arca party list --party cloud --output json"
@@ -75,42 +68,11 @@ struct Initialised {
     enclave_config: PathBuf,
 }
 
-#[derive(Serialize)]
-struct EvidenceList {
-    evidence: Vec<Shown>,
-}
-
-/// Verified evidence of one party.
-#[derive(Serialize)]
-pub(crate) struct Shown {
-    pub party: String,
-    pub trust_class: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pcr0: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pcr1: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pcr2: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub module_id: Option<String>,
-    /// What an HSM says of itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    pub time: String,
-    pub valid_until: String,
-    pub nonce: Option<String>,
-    pub boot_id: String,
-    pub manifest_epoch: u64,
-    pub digest: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub saved_to: Option<PathBuf>,
-}
-
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init(arguments) => init(context, arguments),
         Command::Enroll(command) => enroll::run(context, command).await,
-        Command::Evidence { party, save } => evidence(context, party, save).await,
+        Command::Evidence(arguments) => evidence::run(context, arguments).await,
         Command::List { party } => {
             let parties = context.client(party.as_deref()).await?.parties().await?;
             context.output.show(&parties, |page| table(page, &parties))
@@ -162,123 +124,6 @@ fn init(context: &Context, arguments: Init) -> anyhow::Result<()> {
         ));
         page.line("  arca party enroll draft --help");
     })
-}
-
-async fn evidence(
-    context: &Context,
-    party: Option<String>,
-    save: Option<PathBuf>,
-) -> anyhow::Result<()> {
-    let cluster = context.cluster()?;
-    let names: Vec<String> = match party {
-        Some(party) => vec![party],
-        None => cluster.profile().parties().keys().cloned().collect(),
-    };
-    let mut list = Vec::new();
-    for name in names {
-        let label = format!("asking {name}");
-        list.push(
-            context
-                .output
-                .wait(&label, fetch(&cluster, name, save.as_deref()))
-                .await?,
-        );
-    }
-    let list = EvidenceList { evidence: list };
-    context.output.show(&list, |page| {
-        for shown in &list.evidence {
-            page.heading(&format!("{}: verified", shown.party));
-            let of_the_class = [
-                ("  pcr0", &shown.pcr0),
-                ("  pcr1", &shown.pcr1),
-                ("  pcr2", &shown.pcr2),
-                ("  module", &shown.module_id),
-                ("  token", &shown.token),
-            ];
-            let of_the_class = of_the_class
-                .into_iter()
-                .filter_map(|(label, value)| Some((label, value.clone()?)));
-            let of_every_class = [
-                (
-                    "  made",
-                    format!("{}, certificate until {}", shown.time, shown.valid_until),
-                ),
-                ("  boot id", shown.boot_id.clone()),
-                ("  manifest", format!("epoch {}", shown.manifest_epoch)),
-                ("  sha-256", shown.digest.clone()),
-            ];
-            page.fields(
-                [("  trust class", shown.trust_class.clone())]
-                    .into_iter()
-                    .chain(of_the_class)
-                    .chain(of_every_class),
-            );
-        }
-    })
-}
-
-/// Asks for evidence over a fresh nonce. Somebody who is no principal sees only what the connection showed.
-async fn fetch(cluster: &Cluster, party: String, save: Option<&Path>) -> anyhow::Result<Shown> {
-    let client = cluster.party(&party).await?;
-    let attested = client.attested()?;
-    if cluster.profile().principal().is_none() {
-        if save.is_some() {
-            return Err(Error::Config {
-                subject: cluster.profile().path().display().to_string(),
-                problem: "names no principal, and parties hand documents to principals only"
-                    .to_owned(),
-                advice: "add [principal] with the path of its key, or leave --save out".to_owned(),
-            }
-            .into());
-        }
-        let epoch = attested.manifest_epoch();
-        return Ok(Shown::new(
-            party,
-            attested.evidence(),
-            attested.boot_id(),
-            epoch,
-        ));
-    }
-    let fetched = client.evidence().await?;
-    if let Some(path) = save {
-        write_new(path, &fetched.document)?;
-    }
-    Ok(Shown {
-        saved_to: save.map(Path::to_owned),
-        ..Shown::new(
-            party,
-            &fetched.evidence,
-            &fetched.boot_id,
-            fetched.manifest_epoch,
-        )
-    })
-}
-
-impl Shown {
-    fn new(
-        party: String,
-        evidence: &arca_attestation::Evidence,
-        boot_id: &[u8; 16],
-        manifest_epoch: u64,
-    ) -> Self {
-        let image = evidence.measurements();
-        Self {
-            party,
-            trust_class: evidence.class().to_string(),
-            pcr0: image.map(|image| hex::encode(image.pcr0)),
-            pcr1: image.map(|image| hex::encode(image.pcr1)),
-            pcr2: image.map(|image| hex::encode(image.pcr2)),
-            module_id: evidence.module_id().map(str::to_owned),
-            token: evidence.token().map(ToString::to_string),
-            time: clock::show(evidence.timestamp()),
-            valid_until: clock::show(evidence.not_after()),
-            nonce: evidence.nonce().map(hex::encode),
-            boot_id: hex::encode(boot_id),
-            manifest_epoch,
-            digest: hex::encode(evidence.digest()),
-            saved_to: None,
-        }
-    }
 }
 
 /// Writes what a command was asked to save; never over something.
