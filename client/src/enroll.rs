@@ -6,9 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use arca_attestation::manifest::{
-    Administrator, Administrators, Draft, Party, Principal, SignedManifest,
-};
+use arca_attestation::manifest::{Administrators, Draft, Party, Principal, SignedManifest};
 use arca_attestation::{Measurements, ReferenceValues, TrustAnchors, TrustClass, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -70,12 +68,12 @@ pub async fn collect(
     })
 }
 
-/// A first manifest over these candidates.
+/// A first manifest over these candidates. `hsm_roots` are those under which the candidates of class `hsm` verified.
 pub fn draft(
     cluster: &str,
     candidates: &[Candidate],
-    administrators: Vec<Administrator>,
-    quorum: u16,
+    hsm_roots: Vec<Vec<u8>>,
+    administrators: Administrators,
     principals: Vec<Principal>,
     not_before: UnixMillis,
     validity: Duration,
@@ -96,11 +94,8 @@ pub fn draft(
                 measurements: candidate.measurements.into_iter().collect(),
             })
             .collect(),
-        hsm_roots: Vec::new(),
-        administrators: Administrators {
-            quorum,
-            keys: administrators,
-        },
+        hsm_roots,
+        administrators,
         principals,
         policy_digest: None,
         revoked: Vec::new(),

@@ -55,7 +55,7 @@ pub use group_key::GroupKey;
 pub use path::DerivationPath;
 pub use profile::{
     Administrators, Kind, Principal, Profile, ProfileFile, PublicKey, check_endpoint,
-    read_simulated_root,
+    has_simulated_parties, read_simulated_root,
 };
 pub use resources::{
     Connection, EcdsaSigner, Failure, Key, KeyRef, KeyState, Parties, PartyStatus, Scheme,

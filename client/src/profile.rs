@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arca_attestation::manifest::Manifest;
-use arca_attestation::{ClusterKind, TrustAnchors};
+use arca_attestation::{ClusterKind, TrustAnchors, TrustClass};
 use arca_channel::Identity;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -30,7 +30,8 @@ pub struct ProfileFile {
     pub kind: Kind,
     /// The signed manifest.
     pub manifest: PathBuf,
-    /// The root of the simulated NSM, a DER certificate: for simulated clusters, and only for these.
+    /// The root of the simulated NSM, a DER certificate: for clusters with simulated parties, and only for simulated
+    /// clusters. The roots of HSMs stand in the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulated_root: Option<PathBuf>,
     /// Who may sign manifests.
@@ -164,22 +165,6 @@ impl Profile {
                 "ids of simulated clusters, and no others, begin with `sim-`; correct `cluster` or `kind`",
             ));
         }
-        let anchors = match (kind, &file.simulated_root) {
-            (ClusterKind::Production, None) => TrustAnchors::production(),
-            (ClusterKind::Production, Some(_)) => {
-                return Err(wrong(
-                    "names a simulated root for a production cluster".to_owned(),
-                    "remove `simulated_root`",
-                ));
-            }
-            (ClusterKind::Simulated, None) => {
-                return Err(wrong(
-                    "names no root for its simulated cluster".to_owned(),
-                    "set `simulated_root` to the root.der that `arca-enclave-simulated make-root` wrote",
-                ));
-            }
-            (ClusterKind::Simulated, Some(root)) => read_simulated_root(&folder.join(root))?,
-        };
         let pinned: Vec<[u8; 32]> = file.administrators.keys.iter().map(|key| key.0).collect();
         let manifest_path = folder.join(&file.manifest);
         let manifest = manifest_file::read(&manifest_path)?
@@ -195,6 +180,26 @@ impl Profile {
                 "name the manifest of the same cluster",
             ));
         }
+        let anchors = match (kind, &file.simulated_root) {
+            (ClusterKind::Production, None) => TrustAnchors::production(),
+            (ClusterKind::Production, Some(_)) => {
+                return Err(wrong(
+                    "names a simulated root for a production cluster".to_owned(),
+                    "remove `simulated_root`",
+                ));
+            }
+            // HSM parties verify under the roots in the manifest.
+            (ClusterKind::Simulated, None) if !has_simulated_parties(&manifest) => {
+                TrustAnchors::hsm_only()
+            }
+            (ClusterKind::Simulated, None) => {
+                return Err(wrong(
+                    "names no root for its cluster's simulated parties".to_owned(),
+                    "set `simulated_root` to the root.der that `arca-enclave-simulated make-root` wrote",
+                ));
+            }
+            (ClusterKind::Simulated, Some(root)) => read_simulated_root(&folder.join(root))?,
+        };
         if file.parties.is_empty() {
             return Err(wrong(
                 "names no party".to_owned(),
@@ -265,6 +270,12 @@ impl Profile {
     pub fn parties(&self) -> &BTreeMap<String, String> {
         &self.parties
     }
+}
+
+/// Whether evidence of some party needs the root of a simulated NSM.
+pub fn has_simulated_parties(manifest: &Manifest) -> bool {
+    let mut parties = manifest.parties().iter();
+    parties.any(|party| party.class == TrustClass::Simulated)
 }
 
 /// Reads the root certificate of a simulated cluster.

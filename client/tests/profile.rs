@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arca_attestation::manifest::{Administrator, Principal, Role};
+use arca_attestation::manifest::{Administrator, Administrators, Principal, Role};
 use arca_attestation::{Measurements, TrustClass, UnixMillis};
 use arca_client::enroll::{Candidate, draft};
+use arca_client::hsm::Authority;
 use arca_client::{Error, Profile, clock, keyfile, manifest_file};
 use p256::pkcs8::EncodePublicKey;
 
@@ -18,10 +19,22 @@ const ROOT: &[u8] = include_bytes!("simulated-root.der");
 struct Fixture {
     folder: tempfile::TempDir,
     administrators: Vec<ed25519_dalek::SigningKey>,
+    class: TrustClass,
 }
 
 impl Fixture {
     fn new(cluster: &str) -> Self {
+        Self::with_class(
+            cluster,
+            match cluster.starts_with("sim-") {
+                true => TrustClass::Simulated,
+                false => TrustClass::Nitro,
+            },
+        )
+    }
+
+    /// With a party of this class.
+    fn with_class(cluster: &str, class: TrustClass) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let administrators: Vec<_> = ["alice", "bob", "carol"]
@@ -33,6 +46,7 @@ impl Fixture {
         let fixture = Self {
             folder,
             administrators,
+            class,
         };
         fixture.write_manifest(
             "manifest.signed.json",
@@ -57,21 +71,24 @@ impl Fixture {
         not_before: UnixMillis,
         signers: &[usize],
     ) {
-        let simulated = cluster.starts_with("sim-");
+        let hsm = self.class == TrustClass::Hsm;
+        let root = hsm.then(|| Authority::create("root", 30).unwrap().certificate_der());
         let party = Candidate {
             party: "ceo".to_owned(),
             address: String::new(),
-            class: if simulated {
-                TrustClass::Simulated
-            } else {
-                TrustClass::Nitro
-            },
-            measurements: Some(Measurements {
+            class: self.class,
+            measurements: (!hsm).then_some(Measurements {
                 pcr0: [1; 48],
                 pcr1: [2; 48],
                 pcr2: [3; 48],
             }),
-            identity: spki(&p256::SecretKey::from_slice(&[5; 32]).unwrap()),
+            identity: match hsm {
+                true => {
+                    let key = p384::SecretKey::from_slice(&[5; 48]).unwrap();
+                    key.public_key().to_public_key_der().unwrap().into_vec()
+                }
+                false => spki(&p256::SecretKey::from_slice(&[5; 32]).unwrap()),
+            },
             boot_id: [0; 16],
             manifest_epoch: 0,
             evidence_time: UnixMillis(1),
@@ -94,8 +111,11 @@ impl Fixture {
         let draft = draft(
             cluster,
             &[party],
-            administrators,
-            2,
+            root.into_iter().map(Result::unwrap).collect(),
+            Administrators {
+                quorum: 2,
+                keys: administrators,
+            },
             principals,
             not_before,
             hour,
@@ -240,6 +260,28 @@ fn a_production_cluster_takes_no_simulated_root() {
     let profile = fixture.load().unwrap();
     assert!(!profile.is_simulated());
     assert_eq!(profile.anchors().nsm_class(), Some(TrustClass::Nitro));
+}
+
+#[test]
+fn roots_of_hsms_come_from_the_manifest() {
+    // A simulated cluster of HSM parties alone has no simulated root.
+    let fixture = Fixture::with_class("sim-acme", TrustClass::Hsm);
+    let text = fixture.profile_toml("sim-acme");
+    fixture.write_profile(&text.replace("simulated_root = \"root.der\"\n", ""));
+    let profile = fixture.load().unwrap();
+    assert!(profile.is_simulated());
+    assert_eq!(profile.anchors().nsm_class(), None);
+    assert_eq!(profile.manifest().hsm_roots().len(), 1);
+
+    let fixture = Fixture::with_class("acme", TrustClass::Hsm);
+    let text = fixture
+        .profile_toml("acme")
+        .replace("\"simulated\"", "\"production\"")
+        .replace("simulated_root = \"root.der\"\n", "");
+    fixture.write_profile(&text);
+    let profile = fixture.load().unwrap();
+    assert_eq!(profile.anchors().nsm_class(), Some(TrustClass::Nitro));
+    assert!(!profile.is_simulated());
 }
 
 #[test]

@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arca_attestation::manifest::{Administrator, Draft, Principal, Role};
+use arca_attestation::manifest::{Administrator, Administrators, Draft, Principal, Role};
 use arca_attestation::{ClusterKind, Measurements, ReferenceValues, TrustAnchors, UnixMillis};
+use arca_client::appraisal::Certificate;
 use arca_client::enroll::{self, Candidate};
 use arca_client::{
-    Administrators, Cluster, Error, Kind, ProfileFile, PublicKey, candidate, clock, keyfile,
-    manifest_file, read_simulated_root,
+    Cluster, Error, Kind, ProfileFile, PublicKey, candidate, clock, has_simulated_parties, hsm,
+    keyfile, manifest_file, read_simulated_root,
 };
 use p256::pkcs8::EncodePublicKey;
 use serde::Serialize;
 use sha2::{Digest, Sha384};
 
 use crate::cli::Context;
-use crate::cli::output::Page;
+use crate::cli::output::{Page, class_shown};
 use crate::cli::party::{named_endpoint, write_new};
 
 #[derive(clap::Subcommand)]
@@ -38,7 +39,14 @@ pub(crate) enum Command {
                             --measurements measurements.json \\\n    \
                             --party ceo=127.0.0.1:7101 --party cto=127.0.0.1:7102 --party cloud=127.0.0.1:7103 \\\n    \
                             --administrator alice=HEX --administrator bob=HEX --administrator carol=HEX --quorum 2 \\\n    \
-                            --principal treasury=HEX:operator,initiator"
+                            --principal treasury=HEX:operator,initiator\n  \
+                            arca party enroll draft manifest.json --cluster acme --hsm-root hsm-root/hsm-root.pem \\\n    \
+                            --hsm-party ceo=ceo.acme.example:7101 --hsm-party cto=cto.acme.example:7101 \\\n    \
+                            --measurements measurements.json --party cloud=cloud.acme.example:7101 \\\n    \
+                            --administrator alice=HEX --quorum 1\n\n\
+                            Parties are enclaves (--party), which have to run one of --measurements, or hold their keys in an \
+                            HSM (--hsm-party): their identity keys have to be certified under one of --hsm-root, and their \
+                            evidence does not say which code runs."
     )]
     Draft(DraftArguments),
     /// Look at a manifest and sign it as an administrator
@@ -85,13 +93,20 @@ pub(crate) struct DraftArguments {
     /// The cluster's id; `sim-` begins the id of a simulated cluster
     #[arg(long)]
     cluster: String,
-    /// A party's name and address; once for each
-    #[arg(long = "party", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, required = true)]
+    /// Name and address of a party that is an enclave; once for each
+    #[arg(long = "party", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, requires = "measurements",
+          required_unless_present = "hsm_parties")]
     parties: Vec<(String, String)>,
     /// Reference values that the enclaves may have: the output of the image's build; repeatable
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", requires = "parties")]
     measurements: Vec<PathBuf>,
-    /// The simulated NSM's root.der; for simulated clusters only
+    /// Name and address of a party whose keys are in an HSM; once for each
+    #[arg(long = "hsm-party", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, requires = "hsm_root")]
+    hsm_parties: Vec<(String, String)>,
+    /// A root (PEM or DER) that certifies the identity keys of HSMs, for the manifest; up to four
+    #[arg(long, value_name = "FILE", requires = "hsm_parties")]
+    hsm_root: Vec<PathBuf>,
+    /// The simulated NSM's root.der; for clusters with simulated parties only
     #[arg(long, value_name = "FILE")]
     simulated_root: Option<PathBuf>,
     /// An administrator's name and Ed25519 public key; once for each
@@ -115,7 +130,7 @@ pub(crate) struct ApplyArguments {
     /// A party's name and address; once for each. Needed for a first manifest
     #[arg(long = "party", value_name = "NAME=HOST:PORT", value_parser = named_endpoint)]
     parties: Vec<(String, String)>,
-    /// The simulated NSM's root.der; for simulated clusters only
+    /// The simulated NSM's root.der; for clusters with simulated parties only
     #[arg(long, value_name = "FILE")]
     simulated_root: Option<PathBuf>,
     /// Write a profile that pins this manifest's administrators
@@ -227,16 +242,26 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
 
 async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<()> {
     mark(context, &arguments.cluster);
-    let anchors = anchors(&arguments.cluster, arguments.simulated_root.as_deref())?;
+    let simulated_root = arguments.simulated_root.as_deref();
+    let anchors = anchors(
+        &arguments.cluster,
+        simulated_root,
+        !arguments.parties.is_empty(),
+    )?;
     let references = arguments
         .measurements
         .iter()
         .map(|path| enroll::read_measurements(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let reference = ReferenceValues::enclave(ClusterKind::of(&arguments.cluster), references);
+    let enclave = ReferenceValues::enclave(ClusterKind::of(&arguments.cluster), references);
+    let roots = arguments.hsm_root.iter().map(|path| hsm::read_root(path));
+    let hsm_roots = roots.collect::<Result<Vec<_>, _>>()?;
+    let hsm = ReferenceValues::Hsm(hsm_roots.clone());
+    let parties = arguments.parties.iter().map(|party| (party, &enclave));
+    let parties = parties.chain(arguments.hsm_parties.iter().map(|party| (party, &hsm)));
     let mut candidates = Vec::new();
-    for (name, address) in &arguments.parties {
-        let collect = enroll::collect(name, address, &anchors, &reference);
+    for ((name, address), reference) in parties {
+        let collect = enroll::collect(name, address, &anchors, reference);
         candidates.push(
             context
                 .output
@@ -247,8 +272,11 @@ async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<(
     let draft = enroll::draft(
         &arguments.cluster,
         &candidates,
-        arguments.administrators,
-        arguments.quorum,
+        hsm_roots,
+        Administrators {
+            quorum: arguments.quorum,
+            keys: arguments.administrators,
+        },
         arguments.principals,
         UnixMillis(clock::now().0.saturating_sub(60_000)),
         Duration::from_secs(arguments.valid_days.saturating_mul(24 * 60 * 60)),
@@ -271,7 +299,7 @@ async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<(
                 &format!(
                     "{}: evidence of class {} verified, {}identity {}…",
                     one.party,
-                    one.class,
+                    class_shown(one.class),
                     image(one.measurements.as_ref()),
                     hex::encode(&one.identity).get(54..70).unwrap_or_default(),
                 ),
@@ -294,7 +322,11 @@ async fn apply(context: &Context, arguments: ApplyArguments) -> anyhow::Result<(
     mark(context, manifest.cluster());
     let mut applied = Vec::new();
     if manifest.epoch() == 1 {
-        let anchors = anchors(manifest.cluster(), arguments.simulated_root.as_deref())?;
+        let anchors = anchors(
+            manifest.cluster(),
+            arguments.simulated_root.as_deref(),
+            has_simulated_parties(&manifest),
+        )?;
         for party in manifest.parties() {
             let address = arguments
                 .parties
@@ -345,7 +377,7 @@ async fn apply(context: &Context, arguments: ApplyArguments) -> anyhow::Result<(
                 .as_deref()
                 .map(absolute)
                 .transpose()?,
-            administrators: Administrators {
+            administrators: arca_client::Administrators {
                 quorum: usize::from(manifest.administrators().quorum),
                 keys: manifest
                     .administrators()
@@ -391,13 +423,19 @@ fn image(measurements: Option<&Measurements>) -> String {
         .unwrap_or_default()
 }
 
-fn anchors(cluster: &str, simulated_root: Option<&Path>) -> Result<TrustAnchors, Error> {
+/// HSM parties need no anchor: their roots stand in the manifest.
+fn anchors(
+    cluster: &str,
+    simulated_root: Option<&Path>,
+    has_enclaves: bool,
+) -> Result<TrustAnchors, Error> {
     match (ClusterKind::of(cluster), simulated_root) {
         (ClusterKind::Simulated, Some(root)) => read_simulated_root(root),
         (ClusterKind::Production, None) => Ok(TrustAnchors::production()),
+        (ClusterKind::Simulated, None) if !has_enclaves => Ok(TrustAnchors::hsm_only()),
         (ClusterKind::Simulated, None) => Err(Error::Input {
             subject: format!("cluster {cluster}"),
-            problem: "is simulated: name its root with --simulated-root".to_owned(),
+            problem: "has simulated parties: name their root with --simulated-root".to_owned(),
         }),
         (ClusterKind::Production, Some(_)) => Err(Error::Input {
             subject: format!("cluster {cluster}"),
@@ -482,14 +520,23 @@ fn summary(page: &mut Page, draft: &Draft) {
     ]);
     for party in &draft.parties {
         page.line(format!(
-            "party {} ({}), identity {}",
+            "party {}, class {}, identity {}",
             party.name,
-            party.class,
+            class_shown(party.class),
             hex::encode(&party.identity)
         ));
         for one in &party.measurements {
             page.line(format!("  may run pcr0 {}", hex::encode(one.pcr0)));
         }
+    }
+    for (position, root) in draft.hsm_roots.iter().enumerate() {
+        let root = Certificate::read(position, root);
+        page.line(format!(
+            "root of HSMs {}, until {}, sha-256 {}",
+            root.subject.as_deref().unwrap_or("unreadable"),
+            root.not_after.as_deref().unwrap_or("unreadable"),
+            root.sha256
+        ));
     }
     page.line(format!(
         "administrators, {} of:",

@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::Context;
-use crate::cli::output::Page;
+use crate::cli::output::{Page, class_shown};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -237,14 +237,6 @@ pub(crate) fn show(page: &mut Page, appraisal: &Appraisal) {
             "REFUSED: {}",
             appraisal.problem.as_deref().unwrap_or_default()
         )),
-    }
-}
-
-/// A class with what it does not prove, where it proves less than one may think.
-pub(crate) fn class_shown(class: TrustClass) -> String {
-    match class {
-        TrustClass::Hsm => "hsm (custody of the key, not which code runs)".to_owned(),
-        TrustClass::Nitro | TrustClass::Simulated => class.to_string(),
     }
 }
 

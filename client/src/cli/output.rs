@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
+use arca_attestation::TrustClass;
 use arca_client::Error;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -192,6 +193,17 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// A class with what it does not prove, where that is less than one may think.
+pub(crate) fn class_shown(class: TrustClass) -> String {
+    match class {
+        TrustClass::Hsm => format!("{class} ({HSM_PROVES})"),
+        TrustClass::Nitro | TrustClass::Simulated => class.to_string(),
+    }
+}
+
+/// What evidence of class `hsm` says.
+const HSM_PROVES: &str = "custody of the key, not which code runs";
+
 /// What a party sent goes to a terminal: characters that control it, or that reorder text, do not.
 pub(crate) fn clean(text: &str) -> String {
     let harmful = |c: char| {
@@ -239,6 +251,13 @@ impl Page {
     pub fn heading(&mut self, line: &str) {
         let line = self.paint("1", line);
         self.line(line);
+    }
+
+    /// Under a table of parties: what the class of some of them does not prove.
+    pub fn class_note(&mut self, classes: impl IntoIterator<Item = TrustClass>) {
+        if classes.into_iter().any(|class| class == TrustClass::Hsm) {
+            self.line(format!("hsm: {HSM_PROVES}"));
+        }
     }
 
     /// A check that held, or did not.

@@ -175,6 +175,7 @@ fn table(page: &mut Page, parties: &Parties) {
         &["party", "class", "connection", "verified", "boot id"],
         &rows,
     );
+    page.class_note(parties.parties.iter().map(|party| party.trust_class));
 }
 
 fn party_name(text: &str) -> Result<String, String> {

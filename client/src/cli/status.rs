@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use arca_attestation::TrustClass;
 use arca_client::{Cluster, Connection, Error, clock};
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ struct PartyStatus {
     /// Its evidence led to the profile's root, is fresh, bound to this connection and to the identity in the
     /// manifest, and its measurements are the manifest's.
     attested: bool,
-    trust_class: Option<String>,
+    trust_class: Option<TrustClass>,
     pcr0: Option<String>,
     boot_id: Option<String>,
     manifest_epoch: Option<u64>,
@@ -93,7 +94,7 @@ async fn ask(cluster: &Cluster, status: &mut PartyStatus, calls: u16) -> Result<
     status.connect_ms = Some(milliseconds(started.elapsed()));
     let attested = client.attested()?;
     let evidence = attested.evidence();
-    status.trust_class = Some(evidence.class().to_string());
+    status.trust_class = Some(evidence.class());
     status.pcr0 = evidence.measurements().map(|image| hex::encode(image.pcr0));
     status.boot_id = Some(hex::encode(attested.boot_id()));
     status.manifest_epoch = Some(attested.manifest_epoch());
@@ -138,7 +139,6 @@ fn render(page: &mut Page, status: &Status) {
         ),
     ]);
     page.line("");
-    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
     let rows: Vec<Vec<String>> = status
         .parties
@@ -148,10 +148,9 @@ fn render(page: &mut Page, status: &Status) {
                 party.party.clone(),
                 party.endpoint.clone(),
                 if party.reachable { "yes" } else { "no" }.to_owned(),
-                if party.attested {
-                    shown(&party.trust_class)
-                } else {
-                    "no".to_owned()
+                match party.trust_class {
+                    Some(class) if party.attested => class.to_string(),
+                    _ => "no".to_owned(),
                 },
                 party
                     .pcr0
@@ -181,6 +180,7 @@ fn render(page: &mut Page, status: &Status) {
         ],
         &rows,
     );
+    page.class_note(status.parties.iter().filter_map(|party| party.trust_class));
     for party in &status.parties {
         if let Some(problem) = &party.problem {
             page.check(false, &format!("{}: {problem}", party.party));

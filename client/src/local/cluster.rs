@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arca_attestation::manifest::{
-    Administrator, Principal as ManifestPrincipal, Role, SignedManifest,
+    Administrator, Administrators as ManifestAdministrators, Principal as ManifestPrincipal, Role,
+    SignedManifest,
 };
 use arca_attestation::{Measurements, ReferenceValues, TrustAnchors};
 use p256::pkcs8::EncodePublicKey;
@@ -196,8 +197,11 @@ impl LocalCluster {
         let draft = enroll::draft(
             &self.id,
             candidates,
-            administrators.clone(),
-            QUORUM,
+            Vec::new(),
+            ManifestAdministrators {
+                quorum: QUORUM,
+                keys: administrators.clone(),
+            },
             principals,
             // The parties share this machine's clock; a second covers its rounding.
             arca_attestation::UnixMillis(clock::now().0.saturating_sub(1000)),

@@ -15,7 +15,7 @@ use arca_client::{
 
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
-use crate::cli::output::clean;
+use crate::cli::output::{class_shown, clean};
 use ethereum_transfer::Account;
 use report::{Item, Report};
 
@@ -225,7 +225,7 @@ async fn found(report: &mut Report<'_>, cluster: &mut LocalCluster) -> anyhow::R
             Item::new(format!(
                 "{}: evidence verified, class {}, {}boot {}…",
                 candidate.party,
-                candidate.class,
+                class_shown(candidate.class),
                 candidate
                     .measurements
                     .map(|image| format!("PCR0 {}…, ", short(&hex::encode(image.pcr0))))

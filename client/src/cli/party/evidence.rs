@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use arca_attestation::TrustClass;
 use arca_client::appraisal::{Appraisal, Check, Outcome};
 use arca_client::{Cluster, Error, Evidence, Protection, clock};
 use rand_core::{OsRng, RngCore};
@@ -9,8 +10,8 @@ use serde::Serialize;
 
 use super::write_new;
 use crate::cli::Context;
-use crate::cli::evidence::{self, Bytes, class_shown};
-use crate::cli::output::Page;
+use crate::cli::evidence::{self, Bytes};
+use crate::cli::output::{Page, class_shown};
 
 #[derive(clap::Args)]
 #[command(
@@ -43,7 +44,7 @@ struct EvidenceList {
 struct Shown {
     party: String,
     verified: bool,
-    trust_class: String,
+    trust_class: TrustClass,
     #[serde(skip_serializing_if = "Option::is_none")]
     pcr0: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,7 +264,7 @@ impl Shown {
         Self {
             party: party.to_owned(),
             verified: true,
-            trust_class: evidence.class().to_string(),
+            trust_class: evidence.class(),
             pcr0: image.map(|image| hex::encode(image.pcr0)),
             pcr1: image.map(|image| hex::encode(image.pcr1)),
             pcr2: image.map(|image| hex::encode(image.pcr2)),
@@ -285,10 +286,6 @@ impl Shown {
 
     fn summary(&self, page: &mut Page) {
         page.heading(&format!("{}: verified", self.party));
-        let class = match self.trust_class.as_str() {
-            "hsm" => class_shown(arca_attestation::TrustClass::Hsm),
-            class => class.to_owned(),
-        };
         let missing: Option<Vec<&str>> = self.protections.as_ref().map(|protections| {
             let missing = protections.iter().filter(|one| !one.in_force);
             missing.map(|one| one.name.as_str()).collect()
@@ -302,7 +299,7 @@ impl Shown {
             format!("{} passed", appraisal.checks.iter().filter(passed).count())
         });
         let fields = [
-            ("  trust class", Some(class)),
+            ("  trust class", Some(class_shown(self.trust_class))),
             ("  pcr0", self.pcr0.clone()),
             ("  pcr1", self.pcr1.clone()),
             ("  pcr2", self.pcr2.clone()),
