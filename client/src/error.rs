@@ -318,6 +318,23 @@ fn advice_for_reason(reason: &str) -> Option<&'static str> {
             "the party's host does not give back what was stored: have its operator look into it, and use \
              another party meanwhile"
         }
+        "LEASE_NOT_HELD" => {
+            "start the parties that it waits for; where one is gone for good, see `arca party accept-loss --help`"
+        }
+        "STATE_ROLLED_BACK" | "STATE_FORKED" => {
+            "have its operator restore the newest storage and restart it; where there is none, find out why, and see \
+             `arca party accept-loss --help`"
+        }
+        "FENCED" => {
+            "a newer instance of this party serves: stop this one, or stop that one and restart this one"
+        }
+        "STORAGE_CONFLICT" => {
+            "stop the second enclave that uses this host's storage, and restart this one"
+        }
+        "LOSS_ACCEPTANCE_REFUSED" => {
+            "it is good for one state, once: make a new draft with `arca party accept-loss draft`"
+        }
+        "NOTHING_LOST" => "nothing is to be done: the party serves",
         "NOT_ENROLLED" => {
             "have the administrators hand this party its manifest: `arca party enroll apply`"
         }

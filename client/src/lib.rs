@@ -37,6 +37,7 @@ mod group_key;
 pub mod hsm;
 pub mod keyfile;
 pub mod local;
+pub mod loss_file;
 pub mod manifest_file;
 pub mod party_files;
 mod path;
@@ -45,6 +46,7 @@ mod profile;
 pub mod psbt;
 mod resources;
 pub mod solana;
+mod state;
 pub mod verify;
 
 pub use client::{Client, NewKey, Payload};
@@ -61,3 +63,4 @@ pub use resources::{
     Connection, EcdsaSigner, Failure, Key, KeyRef, KeyState, Parties, PartyStatus, Scheme,
     Signature, SigningRequest, State,
 };
+pub use state::{PartyState, PeerState, Standing, StateAnchor, Word};

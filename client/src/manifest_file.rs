@@ -54,7 +54,7 @@ const MAX_BYTES: u64 = 512 * 1024;
 /// # Errors
 /// [`Error::Config`] when the file cannot be read or is something else.
 pub fn read(path: &Path) -> Result<SignedManifest> {
-    let file: SignedFile = read_json(path, "signed manifest")?;
+    let file: SignedFile = read_json(path, "signed manifest", ENROLLED)?;
     Ok(SignedManifest {
         bytes: file.manifest.into_bytes(),
         signatures: file
@@ -100,7 +100,7 @@ pub fn read_draft(path: &Path) -> Result<(Vec<u8>, Draft)> {
 /// # Errors
 /// As [`read`].
 pub fn read_signature(path: &Path) -> Result<ManifestSignature> {
-    read_json(path, "manifest signature")
+    read_json(path, "manifest signature", ENROLLED)
 }
 
 /// Writes an administrator's signature to a new file.
@@ -161,21 +161,23 @@ pub(crate) fn write_new(path: &Path, contents: &[u8]) -> Result<()> {
         })
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(Error::bug)?;
     text.push(b'\n');
     write_new(path, &text)
 }
 
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, what: &str) -> Result<T> {
-    serde_json::from_slice(&read_bytes(path)?).map_err(|cause| {
-        Error::config(
-            path.display(),
-            format!("is no {what}: {cause}"),
-            "name the file that `arca party enroll` wrote",
-        )
-    })
+pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(
+    path: &Path,
+    what: &str,
+    advice: &str,
+) -> Result<T> {
+    serde_json::from_slice(&read_bytes(path)?)
+        .map_err(|cause| Error::config(path.display(), format!("is no {what}: {cause}"), advice))
 }
+
+/// What to name instead of something else.
+const ENROLLED: &str = "name the file that `arca party enroll` wrote";
 
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;

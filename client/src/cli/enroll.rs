@@ -194,7 +194,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             key,
         } => {
             let (bytes, draft) = manifest_file::read_draft(&manifest)?;
-            mark(context, &draft.cluster);
+            context.mark(&draft.cluster);
             let key = keyfile::read_administrator(&key)?;
             let public = key.verifying_key().to_bytes();
             let name = name_of(&draft, &public).ok_or_else(|| Error::Input {
@@ -214,7 +214,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             signatures,
         } => {
             let (bytes, draft) = manifest_file::read_draft(&manifest)?;
-            mark(context, &draft.cluster);
+            context.mark(&draft.cluster);
             let signatures = signatures
                 .iter()
                 .map(|path| manifest_file::read_signature(path))
@@ -241,7 +241,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
 }
 
 async fn draft(context: &Context, arguments: DraftArguments) -> anyhow::Result<()> {
-    mark(context, &arguments.cluster);
+    context.mark(&arguments.cluster);
     let simulated_root = arguments.simulated_root.as_deref();
     let anchors = anchors(
         &arguments.cluster,
@@ -319,7 +319,7 @@ async fn apply(context: &Context, arguments: ApplyArguments) -> anyhow::Result<(
     let manifest = signed
         .verify_first(clock::now())
         .map_err(|cause| unverified(&arguments.signed, cause))?;
-    mark(context, manifest.cluster());
+    context.mark(manifest.cluster());
     let mut applied = Vec::new();
     if manifest.epoch() == 1 {
         let anchors = anchors(
@@ -443,12 +443,6 @@ fn anchors(
                 .to_owned(),
         }),
     }
-}
-
-fn mark(context: &Context, cluster: &str) {
-    context
-        .output
-        .set_simulated(ClusterKind::of(cluster) == ClusterKind::Simulated);
 }
 
 fn unverified(path: &Path, cause: impl ToString) -> Error {

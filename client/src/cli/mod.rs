@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arca_attestation::ClusterKind;
 use arca_client::{Client, Cluster, Profile};
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -122,6 +123,12 @@ impl Context {
         let profile = Profile::load(&path)?;
         self.output.set_simulated(profile.is_simulated());
         Ok(Arc::new(profile))
+    }
+
+    /// Everything printed from here on says whether this cluster is simulated.
+    fn mark(&self, cluster: &str) {
+        let kind = ClusterKind::of(cluster);
+        self.output.set_simulated(kind == ClusterKind::Simulated);
     }
 
     fn cluster(&self) -> anyhow::Result<Cluster> {

@@ -1,6 +1,7 @@
 //! `arca party`
 
 mod evidence;
+mod loss;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub(crate) enum Command {
     Enroll(enroll::Command),
     /// Fetch fresh evidence of parties and verify it
     Evidence(evidence::Arguments),
+    /// Let a party go on whose newest state is lost: draft, sign, submit
+    #[command(subcommand)]
+    AcceptLoss(loss::Command),
     /// List the cluster's parties as one of them sees them
     #[command(
         after_help = "Examples:\n  arca party list\n  arca party list --party cloud --output json"
@@ -73,6 +77,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Init(arguments) => init(context, arguments),
         Command::Enroll(command) => enroll::run(context, command).await,
         Command::Evidence(arguments) => evidence::run(context, arguments).await,
+        Command::AcceptLoss(command) => loss::run(context, command).await,
         Command::List { party } => {
             let parties = context.client(party.as_deref()).await?.parties().await?;
             context.output.show(&parties, |page| table(page, &parties))

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use arca_attestation::TrustClass;
-use arca_client::{Cluster, Connection, Error, clock};
+use arca_client::{Cluster, Connection, Error, PartyState, Protection, Standing, clock};
 use serde::Serialize;
 
 use crate::cli::output::Page;
@@ -13,8 +13,9 @@ use crate::cli::{Context, exit};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  arca status\n  arca status --output json | jq '.parties[] | select(.attested | not)'\n\n\
-                        Exits with 0 when every party is attested, 4 when one cannot be reached, 5 when one is not \
-                        trusted."
+                        Exits with 0 when every party is attested and serves, 4 when one cannot be reached, 5 when one is not \
+                        trusted, 6 when one does not serve. `state` says that with the number of changes that its sealed \
+                        state has seen; `protections`, how many of those that its process asked of its kernel are in force."
 )]
 pub(crate) struct Arguments {
     /// Empty calls per party; the latency shown is their median
@@ -46,6 +47,9 @@ struct PartyStatus {
     evidence_valid_until: Option<String>,
     connect_ms: Option<f64>,
     latency_ms: Option<f64>,
+    /// Whether it serves, how far its state has come, and what its peers say.
+    state: Option<PartyState>,
+    protections: Option<Vec<Protection>>,
     connected_to: Option<Vec<String>>,
     not_connected_to: Option<Vec<String>>,
     problem: Option<String>,
@@ -73,7 +77,9 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         parties.push(status);
     }
     // Something that proves itself wrong is worse than something that is away.
-    let code = parties.iter().map(|status| status.exit).max().unwrap_or(0);
+    let codes = parties.iter().map(|status| status.exit);
+    let code = codes.max_by_key(|code| (*code == exit::UNVERIFIED, *code));
+    let code = code.unwrap_or(0);
     let manifest = profile.manifest();
     let status = Status {
         cluster: manifest.cluster().to_owned(),
@@ -113,6 +119,12 @@ async fn ask(cluster: &Cluster, status: &mut PartyStatus, calls: u16) -> Result<
         .get(latencies.len() / 2)
         .copied()
         .map(milliseconds);
+    status.protections = Some(client.evidence().await?.protections);
+    let state = client.state().await?;
+    if state.standing != Standing::Held {
+        status.exit = exit::REFUSED;
+    }
+    status.state = Some(state);
     let seen = client.parties().await?;
     let with = |connection: Connection| {
         let parties = seen
@@ -160,6 +172,24 @@ fn render(page: &mut Page, status: &Status) {
                     .manifest_epoch
                     .map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
                 ms(party.latency_ms),
+                party.state.as_ref().map_or_else(
+                    || "-".to_owned(),
+                    |state| {
+                        let sequence = state.current.sequence;
+                        match state.standing {
+                            Standing::Held => format!("serves, {sequence}"),
+                            Standing::Waiting => format!("waits, {sequence}"),
+                            Standing::Lost => format!("STOPPED, {sequence}"),
+                        }
+                    },
+                ),
+                party.protections.as_ref().map_or_else(
+                    || "-".to_owned(),
+                    |protections| {
+                        let in_force = protections.iter().filter(|one| one.in_force).count();
+                        format!("{in_force} of {}", protections.len())
+                    },
+                ),
                 party
                     .connected_to
                     .as_ref()
@@ -176,6 +206,8 @@ fn render(page: &mut Page, status: &Status) {
             "pcr0",
             "epoch",
             "latency",
+            "state",
+            "protections",
             "connected to",
         ],
         &rows,
@@ -184,6 +216,16 @@ fn render(page: &mut Page, status: &Status) {
     for party in &status.parties {
         if let Some(problem) = &party.problem {
             page.check(false, &format!("{}: {problem}", party.party));
+        }
+        let stands = party.state.as_ref().map(|state| state.message.as_str());
+        if let Some(message) = stands.filter(|message| !message.is_empty()) {
+            page.check(false, &format!("{} does not serve: {message}", party.party));
+        }
+        for one in party.protections.iter().flatten() {
+            if !one.in_force {
+                let line = format!("{} runs without {}: {}", party.party, one.name, one.detail);
+                page.no_check(&line);
+            }
         }
         if party
             .manifest_epoch
