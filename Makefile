@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo evm softhsm kryoptic release test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm softhsm kryoptic release release-hsm test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -23,6 +23,7 @@ KRYOPTIC = $(wildcard $(TOOLS)/kryoptic/libkryoptic_pkcs11.so)
 # For each fuzz target.
 SECONDS ?= 60
 DEMO_ARGS ?=
+PLATFORM ?= simulated
 BENCH_ARGS ?=
 
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -32,8 +33,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: release evm ## three parties, three keys, real signatures (DEMO_ARGS="--keep DIR" keeps everything)
-	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" $(TARGET_DIR)/release/arca demo $(DEMO_ARGS)
+demo: release evm $(if $(filter-out simulated,$(PLATFORM)),softhsm release-hsm) ## three parties, three keys, real signatures (PLATFORM=hsm: keys in SoftHSM; DEMO_ARGS="--keep DIR")
+	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" $(TARGET_DIR)/release/arca demo --platform $(PLATFORM) $(DEMO_ARGS)
 
 bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are passed on)
 	$(TARGET_DIR)/release/arca bench $(BENCH_ARGS)
@@ -43,6 +44,10 @@ bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are
 release: need
 	cargo build --locked --release -p arca-enclave-simulated
 	cargo build --locked --release -p arca-host -p arca-client
+
+release-hsm: need
+	cargo build --locked --release -p arca-enclave-hsm
+	cargo build --locked --release -p arca-enclave-hsm-simulated
 
 test: need evm softhsm kryoptic ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-enclave-hsm -p arca-enclave-hsm-simulated -p arca-host -p arca-client

@@ -13,6 +13,7 @@ pub struct Binaries {
     pub host: PathBuf,
     /// `arca-enclave-simulated`.
     pub enclave: PathBuf,
+    folder: PathBuf,
 }
 
 /// Names the folder to look in.
@@ -62,7 +63,29 @@ impl Binaries {
             arca: program("arca")?,
             host: program("arca-host")?,
             enclave: program("arca-enclave-simulated")?,
+            folder: folder.to_owned(),
         })
+    }
+
+    /// `arca-enclave-hsm`, or for a cluster that has parties on a simulated NSM too `arca-enclave-hsm-simulated`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is not built.
+    pub fn hsm(&self, mixed: bool) -> Result<PathBuf> {
+        let name = if mixed {
+            "arca-enclave-hsm-simulated"
+        } else {
+            "arca-enclave-hsm"
+        };
+        let path = self.folder.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(Error::config(
+            path.display(),
+            "this program is needed and is not there",
+            format!("run `cargo build --release -p {name}`"),
+        ))
     }
 }
 

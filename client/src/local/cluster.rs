@@ -18,7 +18,9 @@ use rand_core::{OsRng, RngCore};
 use crate::cluster::{Cluster, candidate};
 use crate::enroll::{self, Candidate};
 use crate::error::{Error, Result};
-use crate::local::party::free_port;
+use crate::hsm::Authority;
+use crate::local::hsm::{self, SoftToken};
+use crate::local::party::{EnclaveProgram, free_port};
 use crate::local::{Binaries, LocalParty};
 use crate::party_files::{PartyFiles, create_private};
 use crate::profile::{Administrators, Kind, Principal, Profile, ProfileFile, PublicKey};
@@ -52,6 +54,8 @@ pub struct LocalCluster {
     anchors: TrustAnchors,
     measurements: Measurements,
     presignatures: Option<u32>,
+    tokens: BTreeMap<String, SoftToken>,
+    authority: Option<Authority>,
     parties: BTreeMap<String, LocalParty>,
     profile: Option<Arc<Profile>>,
 }
@@ -94,6 +98,8 @@ impl LocalCluster {
             anchors,
             measurements,
             presignatures: None,
+            tokens: BTreeMap::new(),
+            authority: None,
             parties: BTreeMap::new(),
             profile: None,
         })
@@ -104,6 +110,20 @@ impl LocalCluster {
     pub fn with_presignatures(mut self, count: u32) -> Self {
         self.presignatures = Some(count);
         self
+    }
+
+    /// Puts the keys of these parties into tokens of their own, certified by a root of the cluster's own. The others stay
+    /// on the simulated NSM.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the root cannot be made.
+    pub fn with_tokens(mut self, parties: &[&str], token: &SoftToken) -> Result<Self> {
+        let authority = Authority::create("HSM root of a local cluster", 365)?;
+        authority.save(&self.folder.join("hsm-root"))?;
+        self.authority = Some(authority);
+        let names = parties.iter().map(|name| (*name).to_owned());
+        self.tokens = names.map(|name| (name, token.clone())).collect();
+        Ok(self)
     }
 
     /// [`prepare`](Self::prepare), [`start`](Self::start), [`collect`](Self::collect),
@@ -156,8 +176,9 @@ impl LocalCluster {
         let mut candidates = Vec::new();
         for name in PARTIES {
             let address = self.party(name)?.address().to_string();
-            candidates
-                .push(enroll::collect(name, &address, &self.anchors, &self.reference()).await?);
+            candidates.push(
+                enroll::collect(name, &address, &self.anchors, &self.reference(name)?).await?,
+            );
         }
         Ok(candidates)
     }
@@ -194,7 +215,7 @@ impl LocalCluster {
                 .into_vec(),
             roles: vec![Role::Operator, Role::Initiator, Role::Auditor],
         }];
-        let draft = enroll::draft(
+        let mut draft = enroll::draft(
             &self.id,
             candidates,
             Vec::new(),
@@ -207,6 +228,7 @@ impl LocalCluster {
             arca_attestation::UnixMillis(clock::now().0.saturating_sub(1000)),
             DAY,
         );
+        draft.hsm_roots = self.hsm_roots()?;
         let bytes = draft.to_bytes().map_err(Error::bug)?;
         let signatures: Vec<_> = signers
             .iter()
@@ -216,7 +238,8 @@ impl LocalCluster {
         let signed = manifest_file::assemble(bytes, &signatures)?;
         for party in &draft.parties {
             let address = self.party(&party.name)?.address().to_string();
-            let client = candidate(&party.name, &address, &self.anchors, &self.reference()).await?;
+            let reference = self.reference(&party.name)?;
+            let client = candidate(&party.name, &address, &self.anchors, &reference).await?;
             enroll::apply(&client, party, &signed, draft.epoch).await?;
         }
         manifest_file::write(&self.folder.join("manifest.signed.json"), &signed)?;
@@ -259,9 +282,10 @@ impl LocalCluster {
     pub async fn wait_answering(&self, name: &str) -> Result<()> {
         let address = self.party(name)?.address().to_string();
         let cluster = self.profile.is_some().then(|| self.cluster()).transpose()?;
+        let reference = self.reference(name)?;
         self.until_answered(name, async || match &cluster {
             Some(cluster) => cluster.party(name).await?.ping(None).await,
-            None => enroll::collect(name, &address, &self.anchors, &self.reference())
+            None => enroll::collect(name, &address, &self.anchors, &reference)
                 .await
                 .map(drop),
         })
@@ -298,8 +322,16 @@ impl LocalCluster {
     }
 
     /// What an enclave of this cluster is appraised by.
-    fn reference(&self) -> ReferenceValues {
-        ReferenceValues::Simulated(vec![self.measurements])
+    fn reference(&self, party: &str) -> Result<ReferenceValues> {
+        Ok(match self.tokens.contains_key(party) {
+            true => ReferenceValues::Hsm(self.hsm_roots()?),
+            false => ReferenceValues::Simulated(vec![self.measurements]),
+        })
+    }
+
+    fn hsm_roots(&self) -> Result<Vec<Vec<u8>>> {
+        let root = self.authority.as_ref().map(Authority::certificate_der);
+        Ok(root.transpose()?.into_iter().collect())
     }
 
     /// All parties, in the order of their names.
@@ -384,10 +416,34 @@ impl LocalCluster {
             let metrics = *metrics
                 .get(name)
                 .ok_or_else(|| Error::bug("a party without a port for its metrics"))?;
-            let party = LocalParty::new(name, *address, metrics, folder, self.binaries.clone());
+            let program = self.program(name, &folder)?;
+            let binaries = self.binaries.clone();
+            let party = LocalParty::new(name, *address, metrics, folder, binaries, program);
             self.parties.insert(name.clone(), party);
         }
         Ok(())
+    }
+
+    /// The enclave's program of a party; its token is made first, where it has one.
+    fn program(&self, party: &str, folder: &Path) -> Result<EnclaveProgram> {
+        let (Some(token), Some(authority)) = (self.tokens.get(party), &self.authority) else {
+            return Ok(EnclaveProgram::plain(&self.binaries.enclave));
+        };
+        // What production runs is enough, unless there are parties that production would never accept.
+        let mixed = self.tokens.len() < PARTIES.len();
+        let root = self.folder.join("root").join("root.der");
+        let names = (self.id.as_str(), party);
+        let program = self.binaries.hsm(mixed)?;
+        let root = mixed.then_some(root.as_path());
+        hsm::set_up(
+            token,
+            &program,
+            root,
+            names,
+            authority,
+            folder,
+            self.presignatures,
+        )
     }
 
     fn write_profile(&mut self, administrators: &[Administrator]) -> Result<()> {
@@ -449,7 +505,7 @@ impl LocalCluster {
 }
 
 /// Runs a program to its end and returns what it printed.
-fn run(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+pub(super) fn run(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
     let failed = |problem: String, log_tail: String| Error::Process {
         program: format!("{} {}", program.display(), arguments.join(" ")),
         problem,

@@ -6,11 +6,13 @@
 mod anvil;
 mod binaries;
 mod cluster;
+mod hsm;
 mod party;
 mod process;
 
 pub use anvil::{ANVIL_VARIABLE, Anvil};
 pub use binaries::Binaries;
 pub use cluster::{ADMINISTRATORS, LocalCluster, PARTIES, PRINCIPAL, QUORUM};
+pub use hsm::{KRYOPTIC_VARIABLE, SOFTHSM_VARIABLE, SoftToken};
 pub use party::LocalParty;
 pub use process::{Process, run_tied_to_parent};

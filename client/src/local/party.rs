@@ -16,6 +16,26 @@ const SOCKET_PAUSE: Duration = Duration::from_millis(5);
 /// Before a process that was asked to stop is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How a party's enclave is started.
+#[derive(Clone, Debug)]
+pub(super) struct EnclaveProgram {
+    pub program: PathBuf,
+    /// Before `--config`.
+    pub arguments: Vec<String>,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+}
+
+impl EnclaveProgram {
+    pub fn plain(program: &std::path::Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
 /// One party: a host and an enclave, each running or not.
 #[derive(Debug)]
 pub struct LocalParty {
@@ -24,6 +44,7 @@ pub struct LocalParty {
     metrics: SocketAddr,
     folder: PathBuf,
     binaries: Binaries,
+    program: EnclaveProgram,
     host: Option<Process>,
     enclave: Option<Process>,
 }
@@ -35,6 +56,7 @@ impl LocalParty {
         metrics: SocketAddr,
         folder: PathBuf,
         binaries: Binaries,
+        program: EnclaveProgram,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -42,6 +64,7 @@ impl LocalParty {
             metrics,
             folder,
             binaries,
+            program,
             host: None,
             enclave: None,
         }
@@ -108,7 +131,8 @@ impl LocalParty {
     /// [`Error::Process`].
     pub fn start_host(&mut self) -> Result<()> {
         if self.host.is_none() {
-            self.host = Some(self.start("host", &self.binaries.host, &self.paths().host)?);
+            let program = EnclaveProgram::plain(&self.binaries.host);
+            self.host = Some(self.start("host", &program, &self.paths().host)?);
         }
         Ok(())
     }
@@ -119,8 +143,7 @@ impl LocalParty {
     /// [`Error::Process`].
     pub fn start_enclave(&mut self) -> Result<()> {
         if self.enclave.is_none() {
-            self.enclave =
-                Some(self.start("enclave", &self.binaries.enclave, &self.paths().enclave)?);
+            self.enclave = Some(self.start("enclave", &self.program, &self.paths().enclave)?);
         }
         Ok(())
     }
@@ -194,17 +217,27 @@ impl LocalParty {
     fn start(
         &self,
         what: &str,
-        program: &std::path::Path,
+        program: &EnclaveProgram,
         config: &std::path::Path,
     ) -> Result<Process> {
         let config = config.to_str().ok_or_else(|| {
             Error::config(config.display(), "is no UTF-8 path", "take another folder")
         })?;
+        let mut line: Vec<&str> = program.environment.iter().map(String::as_str).collect();
+        let path = program.program.to_string_lossy();
+        let launched = if line.is_empty() {
+            program.program.as_path()
+        } else {
+            line.push(&path);
+            std::path::Path::new("/usr/bin/env")
+        };
+        line.extend(program.arguments.iter().map(String::as_str));
+        line.extend(["--config", config]);
         Process::start(
             format!("{} of {}", what, self.name),
             &self.binaries.arca,
-            program,
-            &["--config", config],
+            launched,
+            &line,
             self.folder.join(format!("{what}.log")),
         )
     }

@@ -1,10 +1,15 @@
 //! What is done once, by people: making the keys, asking for the certificate, probing a module.
 
-use cryptoki::{mechanism::Mechanism, session::Session};
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    mechanism::Mechanism,
+    session::{Session, UserType},
+    types::AuthPin,
+};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use crate::{
-    Config, HsmError, ec,
+    Config, HsmError, TokenChoice, ec,
     keys::{self, Handles, Known},
     module::{Module, call},
     pin::Pin,
@@ -26,6 +31,61 @@ pub struct Keys {
     pub identity_label: String,
     /// SHA-256 of the identity key's SubjectPublicKeyInfo.
     pub identity_sha256: String,
+}
+
+/// Initialises a free slot as the token of the configuration, with this PIN: for tokens in software. A vendor's own tools
+/// do it for hardware. Use it once in a process.
+///
+/// # Errors
+/// [`HsmError::Call`] with what the module said; also when the token is not chosen by label, or no slot is free.
+pub fn make_token(config: &Config, so_pin: Pin, pin: Pin) -> Result<(), HsmError> {
+    let failed = |cause: String| HsmError::Call {
+        operation: "initialising a token",
+        cause,
+    };
+    let said = |error: cryptoki::error::Error| failed(error.to_string());
+    let TokenChoice::Label(label) = &config.token else {
+        return Err(failed(
+            "a new token has a label: token = { label = … }".to_owned(),
+        ));
+    };
+    let pkcs11 = Pkcs11::new(&config.module).map_err(said)?;
+    let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+    pkcs11.initialize(arguments).map_err(said)?;
+    let slots = || pkcs11.get_slots_with_token().map_err(said);
+    let about = |slot| pkcs11.get_token_info(slot).map_err(said);
+    let mut free = None;
+    for slot in slots()? {
+        let token = about(slot)?;
+        if token.token_initialized() && token.label().trim_end() == label {
+            return Err(failed(format!(
+                "there is a token {label} already; nothing is replaced"
+            )));
+        }
+        if !token.token_initialized() {
+            free = Some(slot);
+        }
+    }
+    let free = free.ok_or_else(|| failed("no slot is free for a new token".to_owned()))?;
+    let so_pin = AuthPin::from(
+        so_pin
+            .text()
+            .ok_or_else(|| failed("the SO PIN is no text".to_owned()))?,
+    );
+    pkcs11.init_token(free, &so_pin, label).map_err(said)?;
+    // Some modules give the token another slot.
+    for slot in slots()? {
+        if about(slot)?.label().trim_end() == label {
+            let session = pkcs11.open_rw_session(slot).map_err(said)?;
+            session.login(UserType::So, Some(&so_pin)).map_err(said)?;
+            let pin = pin
+                .text()
+                .ok_or_else(|| failed("the PIN is no text".to_owned()))?;
+            session.init_pin(&AuthPin::from(pin)).map_err(said)?;
+            return session.logout().map_err(said);
+        }
+    }
+    Err(failed("the new token is not there".to_owned()))
 }
 
 /// Makes both keys in the token. Use it once in a process.

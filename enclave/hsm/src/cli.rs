@@ -6,7 +6,9 @@ use arca_attestation::TrustAnchors;
 use arca_enclave::{Settings, process};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::{Config, ConfigError, EXAMPLE, HsmError, HsmPlatform, TokenChoice, ceremony};
+use crate::{
+    Config, ConfigError, EXAMPLE, HsmError, HsmPlatform, TokenChoice, ceremony, pin::PinSource,
+};
 
 /// For `after_help` of the binaries.
 pub const EXIT_CODES: &str = "\
@@ -63,6 +65,13 @@ impl From<LogFormat> for process::LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Initialises a token in software, SoftHSM's say, with the label and PIN of the configuration. Hardware comes with
+    /// tools of its own for that. Nothing is ever replaced.
+    MakeToken {
+        /// A private file with the PIN of the token's security officer.
+        #[arg(long, value_name = "FILE")]
+        so_pin: PathBuf,
+    },
     /// Makes the party's two keys in the token. Once; nothing is ever replaced.
     Init {
         /// For people, or JSON.
@@ -173,6 +182,12 @@ fn run(anchors: TrustAnchors, arguments: Common) -> anyhow::Result<ExitCode> {
                 "{}: configuration is valid\n{config:#?}\n",
                 file.display()
             ));
+        }
+        Some(Command::MakeToken { so_pin }) => {
+            let (so_pin, pin) = (PinSource::File(so_pin.clone()).read()?, config.pin.read()?);
+            process::harden();
+            ceremony::make_token(&config, so_pin, pin)?;
+            return print("made the token; next: init\n");
         }
         Some(Command::Init { output }) => {
             let pin = config.pin.read()?;

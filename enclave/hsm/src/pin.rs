@@ -36,6 +36,16 @@ impl std::fmt::Debug for Pin {
     }
 }
 
+impl Pin {
+    /// As cryptoki wants the PINs of a new token; `None` when it is no UTF-8.
+    pub(crate) fn text(&self) -> Option<String> {
+        use secrecy::ExposeSecret as _;
+        std::str::from_utf8(self.0.expose_secret())
+            .ok()
+            .map(str::to_owned)
+    }
+}
+
 impl PinSource {
     /// Reads the PIN; one line feed at its end is not part of it. Call it before the process is hardened: afterwards
     /// an inherited descriptor may be out of reach.

@@ -8,7 +8,9 @@ mod solana_transfer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use arca_client::local::{ADMINISTRATORS, Anvil, Binaries, LocalCluster, PARTIES, QUORUM};
+use arca_client::local::{
+    ADMINISTRATORS, Anvil, Binaries, LocalCluster, PARTIES, QUORUM, SoftToken,
+};
 use arca_client::{
     Client, DerivationPath, Error, Key, KeyRef, KeyState, NewKey, Payload, Scheme, SigningRequest,
 };
@@ -22,19 +24,30 @@ use report::{Item, Report};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  arca demo\n  arca demo --keep ./demo\n  arca demo --output json\n  \
-                  arca demo --anvil ./anvil\n\n\
+                  arca demo --anvil ./anvil\n  arca demo --platform hsm\n\n\
                   Starts three hosts and three simulated enclaves from the programs beside this one (or in \
                   ARCA_BIN_DIR), over loopback TCP and Unix sockets. Nothing stays behind: no process, and no file \
                   unless --keep names a folder for configuration, logs and sealed state. Ethereum transactions go to a node \
                   of the demo's own, Foundry's anvil: without it they are left out, and all else is shown."
 )]
 pub(crate) struct Arguments {
+    /// What the parties' keys are held by: a simulated NSM, tokens of SoftHSM (`make softhsm`), or a token at ceo and a
+    /// simulated NSM at the others
+    #[arg(long, value_enum, default_value_t = Platform::Simulated)]
+    platform: Platform,
     /// Keep all files in this folder, which has to be empty or not exist
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// The Ethereum node to start [default: what ARCA_ANVIL names, or anvil on the PATH]
     #[arg(long, value_name = "PROGRAM")]
     anvil: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Platform {
+    Simulated,
+    Hsm,
+    Mixed,
 }
 
 /// For one key generation or signature.
@@ -62,6 +75,14 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     };
     let mut report = Report::new(&context.output)?;
     let mut cluster = LocalCluster::prepare(&folder, binaries)?;
+    let with_tokens: &[&str] = match arguments.platform {
+        Platform::Simulated => &[],
+        Platform::Hsm => &PARTIES,
+        Platform::Mixed => &["ceo"],
+    };
+    if !with_tokens.is_empty() {
+        cluster = cluster.with_tokens(with_tokens, &SoftToken::softhsm()?)?;
+    }
     let chain = Chain { anvil, launcher };
     let Err(error) = steps(&mut report, &mut cluster, &chain).await else {
         return report.finish(&cluster, arguments.keep.as_deref());
