@@ -242,6 +242,14 @@ impl Core {
                  makes a new one at each start, so collect its evidence again",
             )
         })?;
+        // Before anything is stored: what the channel could not hold, a start could not either.
+        self.endpoint.check_manifest(&manifest).map_err(|error| {
+            Error::reject(
+                Code::FailedPrecondition,
+                "MANIFEST_REFUSED",
+                error.to_string(),
+            )
+        })?;
         self.check_own_measurement(&manifest, &party.name).await?;
         let name = party.name.clone();
         let epoch = manifest.epoch();

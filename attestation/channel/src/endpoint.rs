@@ -151,6 +151,33 @@ impl Endpoint {
     /// evidence this endpoint has no trust anchor for or is of a kind that the anchors are not for, or when this is
     /// an enclave and the manifest does not name it as a party of its class.
     pub fn set_manifest(&self, manifest: Arc<Manifest>) -> Result<(), Error> {
+        self.check_manifest(&manifest)?;
+        let mut outcome = Ok(());
+        self.manifest.send_if_modified(|held| {
+            if let Some(held) = held {
+                if held.digest() == manifest.digest() {
+                    return false;
+                }
+                if held.cluster() != manifest.cluster() {
+                    outcome = Err(Error::Manifest("it is for another cluster"));
+                    return false;
+                }
+                if held.epoch() >= manifest.epoch() {
+                    outcome = Err(Error::Manifest("its epoch is not above the one held"));
+                    return false;
+                }
+            }
+            *held = Some(manifest);
+            true
+        });
+        outcome
+    }
+
+    /// Whether this endpoint could ever hold a manifest, whatever it holds now.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`]: see [`set_manifest`](Self::set_manifest).
+    pub fn check_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
         if !self.anchors.suit(manifest.kind()) {
             return Err(Error::Manifest("its kind is not that of the trust anchors"));
         }
@@ -171,25 +198,7 @@ impl Endpoint {
                 return Err(Error::Manifest("it gives this enclave another trust class"));
             }
         }
-        let mut outcome = Ok(());
-        self.manifest.send_if_modified(|held| {
-            if let Some(held) = held {
-                if held.digest() == manifest.digest() {
-                    return false;
-                }
-                if held.cluster() != manifest.cluster() {
-                    outcome = Err(Error::Manifest("it is for another cluster"));
-                    return false;
-                }
-                if held.epoch() >= manifest.epoch() {
-                    outcome = Err(Error::Manifest("its epoch is not above the one held"));
-                    return false;
-                }
-            }
-            *held = Some(manifest);
-            true
-        });
-        outcome
+        Ok(())
     }
 
     /// The manifest held.

@@ -334,6 +334,12 @@ impl LocalCluster {
         Ok(root.transpose()?.into_iter().collect())
     }
 
+    /// How the enclave of a party is started, for people to type; `--config` follows.
+    pub fn enclave_command(&self, party: &str) -> String {
+        let party = self.parties.get(party);
+        party.map_or_else(String::new, LocalParty::enclave_command)
+    }
+
     /// All parties, in the order of their names.
     pub fn parties(&self) -> impl Iterator<Item = &LocalParty> {
         self.parties.values()

@@ -125,6 +125,15 @@ impl LocalParty {
         self.enclave.as_ref()
     }
 
+    /// How its enclave is started, for people to type.
+    pub(super) fn enclave_command(&self) -> String {
+        let name = self.program.program.file_name().unwrap_or_default();
+        let mut line = self.program.environment.clone();
+        line.push(name.to_string_lossy().into_owned());
+        line.extend(self.program.arguments.clone());
+        line.join(" ")
+    }
+
     /// Starts the host, unless this cluster runs it already.
     ///
     /// # Errors

@@ -56,6 +56,14 @@ pub fn prepared() -> Running {
 }
 
 impl Running {
+    /// Changes the cluster before it starts.
+    pub fn map(self, change: impl FnOnce(LocalCluster) -> LocalCluster) -> Self {
+        Self {
+            cluster: change(self.cluster),
+            _folder: self._folder,
+        }
+    }
+
     /// A client of one party, as the treasury.
     pub async fn client(&self, party: &str) -> Client {
         self.cluster.cluster().unwrap().party(party).await.unwrap()

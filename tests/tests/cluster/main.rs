@@ -5,6 +5,7 @@
 //! - `bad_input`: every method refuses nonsense and goes on. `storage`: a host that damages, swaps, forgets or
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
 //! - `rollback`, `instances`: a host that goes back to an older disk, or runs two enclaves on copies of one.
+//! - `hsm`: parties whose keys are in a PKCS#11 token.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -15,6 +16,7 @@ mod crashes;
 mod disk;
 mod ecdsa;
 mod ethereum;
+mod hsm;
 mod instances;
 mod membership;
 mod network;

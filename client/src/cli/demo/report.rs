@@ -230,7 +230,8 @@ impl<'a> Report<'a> {
                     ));
                     page.line(format!("  arca-host --config {folder}/ceo/host.toml &"));
                     page.line(format!(
-                        "  arca-enclave-simulated --config {folder}/ceo/enclave.toml &"
+                        "  {} --config {folder}/ceo/enclave.toml &",
+                        cluster.enclave_command("ceo")
                     ));
                     page.line(format!("  arca --profile {folder}/profile.toml status"));
                 }
