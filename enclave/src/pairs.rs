@@ -391,7 +391,11 @@ pub async fn keep(core: Arc<Core>) {
     loop {
         while making.try_join_next().is_some() {}
         core.presignatures.purge();
-        if let Ok(membership) = core.membership() {
+        // Before it holds its lease, an instance takes part in nothing: an attempt would end at once, and use up those
+        // of this minute.
+        if let Ok(membership) = core.membership()
+            && let Ok(stored) = core.state.footing()
+        {
             for (peer, link) in core.network.links() {
                 let first = membership.party < peer;
                 if core.pairs.is_due(&peer, &link.boot_id, first)
@@ -399,7 +403,8 @@ pub async fn keep(core: Arc<Core>) {
                 {
                     let (core, membership) = (Arc::clone(&core), Arc::clone(&membership));
                     making.spawn(async move {
-                        if let Err(ended) = make(&core, &membership, attempt, link.boot_id).await {
+                        let made = make(&core, &membership, attempt, link.boot_id, stored);
+                        if let Err(ended) = made.await {
                             tracing::info!(peer, error = %ended.error, "no pairwise setup; trying again");
                         }
                     });
@@ -420,13 +425,13 @@ async fn make(
     membership: &Membership,
     attempt: Attempt,
     boot_id: [u8; 16],
+    stored: Footing,
 ) -> Result<(), Ended> {
     let mut session = SessionKey::default();
     core.randomness
         .generator(&*core.platform)
         .map_err(Error::from)?
         .fill_bytes(&mut session);
-    let stored = core.state.footing()?;
     let participants = both(&membership.party, &attempt.peer);
     let frames = core
         .network
@@ -472,10 +477,10 @@ async fn join(core: &Arc<Core>, opening: Opening) -> Result<(), Ended> {
         let boot_id = link
             .ok_or_else(|| crate::network::not_connected(&opening.from))?
             .boot_id;
+        let stored = core.state.footing()?;
         let attempt = core
             .pairs
             .begin_theirs(&membership.party, &opening.from, &boot_id)?;
-        let stored = core.state.footing()?;
         Ok((membership, session, participants, attempt, boot_id, stored))
     };
     let (membership, session, participants, attempt, boot_id, stored) = match checked() {
