@@ -32,7 +32,11 @@ pub struct Running {
 
 /// Starts three parties and enrols them.
 pub async fn running() -> Running {
-    let mut running = prepared();
+    started(prepared()).await
+}
+
+/// The same for a cluster that was prepared.
+pub async fn started(mut running: Running) -> Running {
     running.cluster.start().await.unwrap();
     let candidates = running.cluster.collect().await.unwrap();
     running.cluster.enroll(&candidates, &[0, 1]).await.unwrap();

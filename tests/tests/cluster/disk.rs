@@ -17,6 +17,9 @@ use tonic::transport::Channel;
 
 use crate::common::{PATIENCE, Running, grpc_over};
 
+/// The host's table of blobs.
+const BLOBS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("blobs");
+
 /// Copies a folder with everything in it, sockets aside.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -55,6 +58,29 @@ impl Running {
         self.cluster.party_mut(party).unwrap().kill().await;
         fs::copy(self.file(name), self.database(party)).unwrap();
         self.cluster.start_party(party).await.unwrap();
+    }
+
+    /// Changes single blobs of a party that does not run: to something else, or to nothing. What was there before.
+    pub fn edit_disk(
+        &self,
+        party: &str,
+        edits: &[(&str, Option<&[u8]>)],
+    ) -> Vec<(String, Vec<u8>)> {
+        let database = redb::Database::open(self.database(party)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut before = Vec::new();
+        {
+            let mut blobs = transaction.open_table(BLOBS).unwrap();
+            for &(name, blob) in edits {
+                let old = match blob {
+                    Some(blob) => blobs.insert(name, blob).unwrap(),
+                    None => blobs.remove(name).unwrap(),
+                };
+                before.extend(old.map(|old| (name.to_owned(), old.value().to_vec())));
+            }
+        }
+        transaction.commit().unwrap();
+        before
     }
 
     pub fn database(&self, party: &str) -> PathBuf {

@@ -28,7 +28,7 @@ async fn sign(client: &Client, key: &Key, path: &str, id: &str, digest: u8) -> S
 
 impl Running {
     /// The value of a metric that the party's enclave reported, summed over its series that have `label`.
-    async fn metric(&self, party: &str, name: &str, label: &str) -> f64 {
+    pub async fn metric(&self, party: &str, name: &str, label: &str) -> f64 {
         let page = self.cluster.party(party).unwrap().metrics().await.unwrap();
         let of_metric = |line: &&str| {
             line.strip_prefix(name)
@@ -40,7 +40,13 @@ impl Running {
     }
 
     /// Waits until a metric is what it should be. The enclave reports once in a second.
-    async fn until_metric(&self, party: &str, name: &str, label: &str, is: impl Fn(f64) -> bool) {
+    pub async fn until_metric(
+        &self,
+        party: &str,
+        name: &str,
+        label: &str,
+        is: impl Fn(f64) -> bool,
+    ) {
         let started = Instant::now();
         let mut next_look = tokio::time::interval(Duration::from_millis(50));
         loop {

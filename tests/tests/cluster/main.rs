@@ -6,6 +6,8 @@
 //!   refuses sealed blobs. `network`: a host or router that alters, cuts or stalls connections.
 //! - `rollback`, `instances`: a host that goes back to an older disk, or runs two enclaves on copies of one.
 //! - `hsm`: parties whose keys are in a PKCS#11 token.
+//! - `partial`: a host that goes back on single blobs, or takes two parties back together.
+//! - `interrupted`: SIGKILL between any two of persist, log and send; writes that are held, lost, late or lied about.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -18,8 +20,11 @@ mod ecdsa;
 mod ethereum;
 mod hsm;
 mod instances;
+mod interposed;
+mod interrupted;
 mod membership;
 mod network;
+mod partial;
 mod rollback;
 mod signing;
 mod storage;

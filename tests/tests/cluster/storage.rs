@@ -19,6 +19,19 @@ pub async fn get(running: &Running, party: &str, name: &str) -> Vec<u8> {
         .blob
 }
 
+impl Running {
+    /// Names of what a host has stored.
+    pub async fn names(&self, party: &str, prefix: &str) -> Vec<String> {
+        let request = ListBlobsRequest {
+            prefix: prefix.to_owned(),
+            ..ListBlobsRequest::default()
+        };
+        let mut blobs = self.blobs(party).await;
+        let names = blobs.list_blobs(request).await.unwrap();
+        names.into_inner().names
+    }
+}
+
 pub async fn put(running: &Running, party: &str, name: &str, blob: Vec<u8>) {
     let request = PutBlobsRequest {
         blobs: vec![put_blobs_request::Blob {
@@ -204,17 +217,7 @@ async fn a_full_disk_refuses_new_work_and_loses_nothing() {
         .create_key(&no_room, PATIENCE)
         .await
         .unwrap();
-    let names = running.blobs("ceo").await;
-    let listed = ListBlobsRequest {
-        prefix: "key/".into(),
-        ..ListBlobsRequest::default()
-    };
-    let listed = { names }
-        .list_blobs(listed)
-        .await
-        .unwrap()
-        .into_inner()
-        .names;
+    let listed = running.names("ceo", "key/").await;
     assert_eq!(
         listed.len(),
         2,
