@@ -15,6 +15,7 @@ use arca_attestation::{
 };
 use arca_channel::{Attester, AttesterError, Clock, Endpoint, Identity, Limits};
 use arca_proto::v1 as wire;
+use arca_wipe::wiped;
 use prost::Message as _;
 use rand_core::RngCore as _;
 use sha2::{Digest, Sha384};
@@ -92,7 +93,8 @@ pub struct Core {
     pub leasing: Notify,
     membership: watch::Sender<Option<Arc<Membership>>>,
     enrolling: tokio::sync::Mutex<()>,
-    hedge: Zeroizing<[u8; 32]>,
+    /// Behind a pointer, so that it is in one place only.
+    hedge: Box<Zeroizing<[u8; 32]>>,
     keys: Mutex<HashMap<String, Arc<HeldKey>>>,
 }
 
@@ -116,10 +118,10 @@ impl Core {
         let stored = state.read_outside(&Owner::default(), PARTY_OBJECT).await?;
         let hardware = platform.identity().map(Identity::hardware).transpose()?;
         let (identity, hedge, manifest) = match stored {
-            Some(content) => restore(&content, hardware)?,
+            Some(content) => wiped(|| restore(&content, hardware))?,
             None => {
                 let mut rng = randomness.generator(&*platform)?;
-                let mut hedge = Zeroizing::new([0; 32]);
+                let mut hedge = Box::new(Zeroizing::new([0; 32]));
                 rng.fill_bytes(&mut hedge[..]);
                 let identity = match hardware {
                     Some(identity) => identity,
@@ -427,8 +429,10 @@ impl Core {
     fn to_sealed(&self, signed: &SignedManifest) -> Zeroizing<Vec<u8>> {
         let manifest = manifest_to_wire(signed).encode_to_vec();
         let mut content = Zeroizing::new(Vec::with_capacity(64 + manifest.len()));
-        let scalar = self.endpoint.identity().to_scalar();
-        content.extend_from_slice(&scalar.unwrap_or_default()[..]);
+        match self.endpoint.identity().to_scalar() {
+            Some(scalar) => content.extend_from_slice(&scalar),
+            None => content.extend_from_slice(&[0; 32]),
+        }
         content.extend_from_slice(&self.hedge[..]);
         content.extend_from_slice(&manifest);
         content
@@ -534,7 +538,7 @@ pub fn key_object(id: &str) -> String {
     format!("key/{id}")
 }
 
-type Restored = (Identity, Zeroizing<[u8; 32]>, Option<Manifest>);
+type Restored = (Identity, Box<Zeroizing<[u8; 32]>>, Option<Manifest>);
 
 /// Reads what [`Core::to_sealed`] wrote. The hardware's identity, where there is one, is the party's.
 fn restore(content: &[u8], hardware: Option<Identity>) -> Result<Restored, Error> {
@@ -557,7 +561,7 @@ fn restore(content: &[u8], hardware: Option<Identity>) -> Result<Restored, Error
     let manifest = manifest_from_wire(signed)?
         .verify_stored()
         .map_err(|error| fault(&format!("its manifest does not verify: {error}")))?;
-    Ok((identity, Zeroizing::new(*hedge), Some(manifest)))
+    Ok((identity, Box::new(Zeroizing::new(*hedge)), Some(manifest)))
 }
 
 /// A signed manifest off the wire; nothing of it is verified yet.

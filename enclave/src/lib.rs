@@ -50,6 +50,12 @@ mod tags;
 mod test_platform;
 pub mod unix;
 
+/// Overwrites whatever is freed, in every program that links this crate. Libraries leave secrets in buffers that
+/// they free (frost-core in each nonce it makes, say), and growing a buffer leaves the old one.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 pub use error::{ERROR_DOMAIN, Error};
 pub use random::Generator;
 pub use server::serve;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arca_attestation::{TrustAnchors, TrustClass, UnixMillis};
 pub use arca_channel::{HardwareKey, HardwareKeyError};
+use arca_wipe::wiped;
+use rand_core::CryptoRngCore;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -64,6 +66,23 @@ impl DataKey {
         let mut key = Box::new([0u8; 32]);
         key.copy_from_slice(bytes);
         bytes.zeroize();
+        Self(key)
+    }
+
+    /// A copy of `bytes`, which has to be 32 bytes and is erased by the caller.
+    pub fn copy(bytes: &[u8]) -> Option<Self> {
+        let mut key = Box::new([0u8; 32]);
+        if bytes.len() != key.len() {
+            return None;
+        }
+        key.copy_from_slice(bytes);
+        Some(Self(key))
+    }
+
+    /// A fresh key.
+    pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
+        let mut key = Box::new([0u8; 32]);
+        wiped(|| rng.fill_bytes(&mut key[..]));
         Self(key)
     }
 

@@ -11,6 +11,7 @@ use std::sync::{
 };
 
 use aes::Aes256;
+use arca_wipe::wiped;
 use ctr::{
     Ctr128BE,
     cipher::{KeyIvInit, StreamCipher},
@@ -27,13 +28,17 @@ use crate::{
 
 /// A generator of its own for one session or one key: the keystream of AES-256 in counter mode.
 ///
-/// The cipher's key schedule is zeroised when it is dropped. Not `Clone`.
-pub struct Generator(Ctr128BE<Aes256>);
+/// The cipher's key schedule is zeroised when it is dropped, and stays in one place however often this is moved.
+/// Not `Clone`.
+pub struct Generator(Box<Ctr128BE<Aes256>>);
 
 impl Generator {
     /// The generator of this seed, which has to be used for nothing else.
     pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
-        Self(Ctr128BE::new((&**seed).into(), &[0; 16].into()))
+        wiped(|| {
+            let cipher = Ctr128BE::new((&**seed).into(), &[0; 16].into());
+            Self(Box::new(cipher))
+        })
     }
 }
 
@@ -96,9 +101,11 @@ impl Randomness {
             .pool
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut mixed = Zeroizing::new([0u8; 32]);
-        expand(&pool[..], secret, tags::RANDOM_HEDGE, 0, &mut mixed);
-        *pool = mixed;
+        wiped(|| {
+            let mut mixed = Zeroizing::new([0u8; 32]);
+            expand(&pool[..], secret, tags::RANDOM_HEDGE, 0, &mut mixed);
+            pool.copy_from_slice(&mixed[..]);
+        });
     }
 
     /// A new generator, independent of every other.
@@ -106,6 +113,10 @@ impl Randomness {
     /// # Errors
     /// When the platform's generator fails; nothing is then done with less than its entropy.
     pub fn generator(&self, platform: &dyn Platform) -> Result<Generator, PlatformError> {
+        wiped(|| self.seeded(platform))
+    }
+
+    fn seeded(&self, platform: &dyn Platform) -> Result<Generator, PlatformError> {
         let mut fresh = Zeroizing::new([0u8; 32]);
         platform.random(fresh.as_mut())?;
         let count = self.counter.fetch_add(1, Ordering::Relaxed);

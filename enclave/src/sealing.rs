@@ -19,6 +19,7 @@ use aes_gcm::{
     aead::{Aead, Payload},
 };
 use arca_attestation::TrustClass;
+use arca_wipe::{wipe, wiped};
 use rand_core::CryptoRngCore;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -97,21 +98,19 @@ pub async fn seal(
     rng: &mut (impl CryptoRngCore + Send),
 ) -> Result<Vec<u8>, SealError> {
     let mut blob = header.encode(&platform.kek_id());
-    let mut key = Zeroizing::new([0u8; 32]);
-    rng.fill_bytes(&mut key[..]);
-    let key = DataKey::take(&mut key);
-    let wrapped = platform.wrap(&key, &blob).await?;
+    let key = DataKey::generate(rng);
+    let wrapped = platform.wrap(&key, &blob).await;
+    // What the platform computed on this thread.
+    wipe();
+    let wrapped = wrapped?;
     put(&mut blob, &wrapped);
     let mut nonce = [0u8; NONCE];
     rng.fill_bytes(&mut nonce);
-    let ciphertext = Aes256Gcm::new(key.expose().into())
-        .encrypt(
-            &nonce.into(),
-            Payload {
-                msg: content,
-                aad: &blob,
-            },
-        )
+    let content = Payload {
+        msg: content,
+        aad: &blob,
+    };
+    let ciphertext = wiped(|| Aes256Gcm::new(key.expose().into()).encrypt(&nonce.into(), content))
         .map_err(|_| SealError::Platform(too_long()))?;
     blob.extend_from_slice(&nonce);
     blob.extend_from_slice(&ciphertext);
@@ -160,10 +159,11 @@ pub async fn unseal(
     let wrapped = take(&mut rest).ok_or_else(malformed)?;
     let aad = blob.get(..blob.len() - rest.len()).ok_or_else(malformed)?;
     let (nonce, ciphertext) = rest.split_at_checked(NONCE).ok_or_else(malformed)?;
-    let key = match platform
+    let key = platform
         .unwrap(wrapped, blob.get(..header_len).ok_or_else(malformed)?)
-        .await
-    {
+        .await;
+    wipe();
+    let key = match key {
         Ok(key) => key,
         Err(PlatformError::NotAuthentic) => {
             return Err(SealError::NotAuthentic {
@@ -172,14 +172,11 @@ pub async fn unseal(
         }
         Err(other) => return Err(other.into()),
     };
-    let content = Aes256Gcm::new(key.expose().into())
-        .decrypt(
-            nonce.into(),
-            Payload {
-                msg: ciphertext,
-                aad,
-            },
-        )
+    let content = Payload {
+        msg: ciphertext,
+        aad,
+    };
+    let content = wiped(|| Aes256Gcm::new(key.expose().into()).decrypt(nonce.into(), content))
         .map_err(|_| SealError::NotAuthentic {
             object: object.to_owned(),
         })?;

@@ -19,8 +19,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("arca-attestation", &[]),
     ("arca-audit", &[]),
     ("arca-policy", &[]),
-    ("arca-threshold", &[]),
-    ("arca-channel", &["arca-attestation", "arca-proto"]),
+    ("arca-wipe", &[]),
+    ("arca-threshold", &["arca-wipe"]),
+    (
+        "arca-channel",
+        &["arca-attestation", "arca-proto", "arca-wipe"],
+    ),
     // Moves bytes it cannot read, so it links nothing that could.
     ("arca-host", &["arca-proto", "arca-vsock"]),
     ("arca-vsock", &[]),
@@ -35,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "arca-policy",
             "arca-proto",
             "arca-threshold",
+            "arca-wipe",
         ],
     ),
     // Knows the Platform it runs on as a trait, and no platform.
@@ -53,6 +58,7 @@ const ENCLAVE_IMPORTS: &[&str] = &[
     "arca-policy",
     "arca-proto",
     "arca-threshold",
+    "arca-wipe",
 ];
 const PLATFORM_IMPORTS: &[&str] = &[
     "arca-attestation",
@@ -62,6 +68,7 @@ const PLATFORM_IMPORTS: &[&str] = &[
     "arca-policy",
     "arca-proto",
     "arca-threshold",
+    "arca-wipe",
 ];
 const NITRO_IMPORTS: &[&str] = &[
     "arca-attestation",
@@ -72,6 +79,7 @@ const NITRO_IMPORTS: &[&str] = &[
     "arca-proto",
     "arca-threshold",
     "arca-vsock",
+    "arca-wipe",
 ];
 const HSM_SIMULATED_IMPORTS: &[&str] = &[
     "arca-attestation",
@@ -82,6 +90,7 @@ const HSM_SIMULATED_IMPORTS: &[&str] = &[
     "arca-policy",
     "arca-proto",
     "arca-threshold",
+    "arca-wipe",
 ];
 
 /// May import everything, and nothing may import it: it is never shipped.
@@ -93,6 +102,7 @@ const PURE: &[&str] = &[
     "arca-audit",
     "arca-policy",
     "arca-threshold",
+    "arca-wipe",
 ];
 
 /// What no pure crate may reach. `getrandom` and `libc` are missing on purpose: the elliptic-curve crates

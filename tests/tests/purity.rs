@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "audit",
     "enclave/policy",
     "enclave/threshold",
+    "enclave/wipe",
 ];
 
 /// All libraries but those of platforms, which may need unsafe code: there each block has its safety comment.
@@ -24,6 +25,7 @@ const SAFE: &[&str] = &[
     "enclave/policy",
     "enclave/simulated",
     "enclave/threshold",
+    "enclave/wipe",
     "host",
     "proto",
     "tests",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arca_attestation::{IdentityCurve, identity_curve};
+use arca_wipe::wiped;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::EncodePublicKey;
@@ -31,7 +32,7 @@ pub struct Identity {
 impl Identity {
     /// A new key.
     pub fn generate(rng: &mut dyn CryptoRngCore) -> Result<Self, Error> {
-        Self::from_key(SigningKey::random(&mut { rng }))
+        wiped(|| Self::from_key(SigningKey::random(&mut { rng })))
     }
 
     /// The key with this secret scalar, 32 bytes, big-endian.
@@ -39,14 +40,16 @@ impl Identity {
     /// # Errors
     /// [`Error::SecretKey`] when it is zero or not below the group's order.
     pub fn from_scalar(scalar: &Zeroizing<[u8; 32]>) -> Result<Self, Error> {
-        let key = SigningKey::from_slice(scalar.as_ref()).map_err(|_| Error::SecretKey)?;
-        Self::from_key(key)
+        wiped(|| {
+            let key = SigningKey::from_slice(scalar.as_ref()).map_err(|_| Error::SecretKey)?;
+            Self::from_key(key)
+        })
     }
 
     /// The secret scalar, 32 bytes, big-endian, for sealing. There is none of a key in hardware.
-    pub fn to_scalar(&self) -> Option<Zeroizing<[u8; 32]>> {
+    pub fn to_scalar(&self) -> Option<Zeroizing<Vec<u8>>> {
         match &self.key {
-            IdentityKey::Software(key) => Some(Zeroizing::new(key.to_bytes().into())),
+            IdentityKey::Software(key) => Some(wiped(|| Zeroizing::new(key.to_bytes().to_vec()))),
             IdentityKey::Hardware(_) => None,
         }
     }
@@ -140,10 +143,11 @@ impl Signer for IdentityKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         match self {
             // Deterministic (RFC 6979): needs no randomness, so none can fail it.
-            Self::Software(key) => key
-                .try_sign(message)
-                .map(|signature: DerSignature| signature.as_bytes().to_vec())
-                .map_err(|_| rustls::Error::General("signing failed".into())),
+            Self::Software(key) => wiped(|| {
+                key.try_sign(message)
+                    .map(|signature: DerSignature| signature.as_bytes().to_vec())
+                    .map_err(|_| rustls::Error::General("signing failed".into()))
+            }),
             Self::Hardware(key) => blocking(|| key.sign(message)).map_err(|error| {
                 rustls::Error::General(format!("the hardware did not sign: {error}"))
             }),

@@ -95,9 +95,11 @@ impl HsmPlatform {
     async fn try_everything(&self) -> Result<(), HsmError> {
         let mut nonce = [0; DATA_KEY];
         self.identity.draw(&mut nonce)?;
-        let wrapped = self.wrap_key(Zeroizing::new(nonce), b"start").await?;
+        let wrapped = self
+            .wrap_key(Zeroizing::new(nonce.to_vec()), b"start")
+            .await?;
         let key = self.unwrap_key(&wrapped, b"start").await?;
-        if *key != nonce || self.unwrap_key(&wrapped, b"other").await.is_ok() {
+        if *key.expose() != nonce || self.unwrap_key(&wrapped, b"other").await.is_ok() {
             return Err(HsmError::WrongResult {
                 label: self.kek_id.clone(),
                 what: "the token's AES-GCM does not do what it should",
@@ -136,11 +138,7 @@ impl HsmPlatform {
         Ok(hsm::document(&payload, &signature))
     }
 
-    async fn wrap_key(
-        &self,
-        key: Zeroizing<[u8; DATA_KEY]>,
-        header: &[u8],
-    ) -> Result<Vec<u8>, HsmError> {
+    async fn wrap_key(&self, key: Zeroizing<Vec<u8>>, header: &[u8]) -> Result<Vec<u8>, HsmError> {
         let (identity, header) = (Arc::clone(&self.identity), header.to_vec());
         spawn(move || {
             identity.pool.call(WRAPPING, move |open| {
@@ -150,11 +148,7 @@ impl HsmPlatform {
         .await
     }
 
-    async fn unwrap_key(
-        &self,
-        wrapped: &[u8],
-        header: &[u8],
-    ) -> Result<Zeroizing<[u8; DATA_KEY]>, HsmError> {
+    async fn unwrap_key(&self, wrapped: &[u8], header: &[u8]) -> Result<DataKey, HsmError> {
         let wrapped = <[u8; WRAPPED]>::try_from(wrapped).map_err(|_| HsmError::NotAuthentic)?;
         let (identity, header) = (Arc::clone(&self.identity), header.to_vec());
         spawn(move || {
@@ -178,7 +172,7 @@ fn judge(open: &Open, error: CallError) -> Failure {
         let encrypted =
             <[u8; WRAPPED]>::try_from(encrypted).map_err(|_| CallError::InvalidValue)?;
         let decrypted = decrypt(session, open.keys.kek, b"trial", &encrypted)?;
-        Ok(*decrypted == known)
+        Ok(*decrypted.expose() == known)
     });
     match trial {
         Ok(true) => Failure::Final(HsmError::NotAuthentic),
@@ -221,18 +215,13 @@ fn decrypt(
     kek: ObjectHandle,
     header: &[u8],
     wrapped: &[u8; WRAPPED],
-) -> Result<Zeroizing<[u8; DATA_KEY]>, CallError> {
+) -> Result<DataKey, CallError> {
     let (iv, encrypted) = wrapped.split_at(IV);
     let mut iv = <[u8; IV]>::try_from(iv)?;
     let parameters = GcmParams::new(&mut iv, header, TAG_BITS.into())?;
     let key = session.decrypt(&Mechanism::AesGcm(parameters), kek, encrypted)?;
     let key = Zeroizing::new(key);
-    let mut bytes = Zeroizing::new([0; DATA_KEY]);
-    if key.len() != DATA_KEY {
-        return Err(CallError::InvalidValue);
-    }
-    bytes.copy_from_slice(&key);
-    Ok(bytes)
+    DataKey::copy(&key).ok_or(CallError::InvalidValue)
 }
 
 /// Encrypts, decrypts, and sees that an altered tag or header is refused; for the probe.
@@ -247,7 +236,7 @@ pub(crate) fn try_gcm(session: &Session, key: ObjectHandle) -> Result<String, St
     let wrapped = encrypt(session, key, b"probe", &known).map_err(failed)?;
     let wrapped = <[u8; WRAPPED]>::try_from(wrapped).map_err(|_| "another length".to_owned())?;
     let back = decrypt(session, key, b"probe", &wrapped).map_err(failed)?;
-    if *back != known {
+    if *back.expose() != known {
         return Err("it decrypts to something else".to_owned());
     }
     if decrypt(session, key, b"other", &wrapped).is_ok() {
@@ -353,17 +342,15 @@ impl Platform for HsmPlatform {
     }
 
     async fn wrap(&self, key: &DataKey, header: &[u8]) -> Result<Vec<u8>, PlatformError> {
-        self.wrap_key(Zeroizing::new(*key.expose()), header)
+        self.wrap_key(Zeroizing::new(key.expose().to_vec()), header)
             .await
             .map_err(|error| error.into_platform(WRAPPING))
     }
 
     async fn unwrap(&self, wrapped: &[u8], header: &[u8]) -> Result<DataKey, PlatformError> {
-        let mut key = self
-            .unwrap_key(wrapped, header)
+        self.unwrap_key(wrapped, header)
             .await
-            .map_err(|error| error.into_platform(UNWRAPPING))?;
-        Ok(DataKey::take(&mut key))
+            .map_err(|error| error.into_platform(UNWRAPPING))
     }
 
     fn random(&self, out: &mut [u8]) -> Result<(), PlatformError> {

@@ -8,13 +8,14 @@ use std::{
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
-    aead::{Aead, Payload},
+    aead::{self, Aead, Payload},
 };
 use arca_attestation::{Measurements, TrustAnchors, TrustClass, UnixMillis};
 use arca_enclave::{
     platform::{BoxedStream, DataKey, HostEndpoint, Platform, PlatformError},
     unix::{SocketError, UnixSockets},
 };
+use arca_wipe::wiped;
 use rand_core::{OsRng, RngCore};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -27,6 +28,7 @@ use crate::{
 
 /// The key-encryption key's file in the hardware's folder: 32 bytes, mode 0600.
 const KEK_FILE: &str = "kek";
+const KEK: usize = 32;
 const NONCE: usize = 12;
 
 /// Why the platform cannot start.
@@ -51,7 +53,7 @@ pub enum StartError {
 pub struct SimulatedPlatform {
     nsm: Nsm,
     anchors: TrustAnchors,
-    kek: Zeroizing<[u8; 32]>,
+    kek: Zeroizing<Vec<u8>>,
     kek_id: String,
     sockets: UnixSockets,
 }
@@ -83,8 +85,12 @@ impl SimulatedPlatform {
         })
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&*self.kek).into())
+    fn encrypt(&self, nonce: &[u8; NONCE], payload: Payload<'_, '_>) -> aead::Result<Vec<u8>> {
+        wiped(|| Aes256Gcm::new(self.kek.as_slice().into()).encrypt(nonce.into(), payload))
+    }
+
+    fn decrypt(&self, nonce: &[u8], payload: Payload<'_, '_>) -> aead::Result<Vec<u8>> {
+        wiped(|| Aes256Gcm::new(self.kek.as_slice().into()).decrypt(nonce.into(), payload))
     }
 }
 
@@ -151,9 +157,8 @@ impl Platform for SimulatedPlatform {
         let mut nonce = [0; NONCE];
         self.random(&mut nonce)?;
         let wrapped = self
-            .cipher()
             .encrypt(
-                &nonce.into(),
+                &nonce,
                 Payload {
                     msg: key.expose(),
                     aad: header,
@@ -171,9 +176,8 @@ impl Platform for SimulatedPlatform {
             .split_at_checked(NONCE)
             .ok_or(PlatformError::NotAuthentic)?;
         let key = self
-            .cipher()
             .decrypt(
-                nonce.into(),
+                nonce,
                 Payload {
                     msg: ciphertext,
                     aad: header,
@@ -181,12 +185,7 @@ impl Platform for SimulatedPlatform {
             )
             .map(Zeroizing::new)
             .map_err(|_| PlatformError::NotAuthentic)?;
-        let mut bytes = Zeroizing::new([0; 32]);
-        if key.len() != bytes.len() {
-            return Err(PlatformError::NotAuthentic);
-        }
-        bytes.copy_from_slice(&key);
-        Ok(DataKey::take(&mut bytes))
+        DataKey::copy(&key).ok_or(PlatformError::NotAuthentic)
     }
 
     fn random(&self, out: &mut [u8]) -> Result<(), PlatformError> {
@@ -218,22 +217,20 @@ fn now() -> UnixMillis {
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn load_or_make_kek(hardware: &Path) -> Result<Zeroizing<[u8; 32]>, FileError> {
+fn load_or_make_kek(hardware: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     files::private_folder(hardware)?;
     let path = hardware.join(KEK_FILE);
-    let mut kek = Zeroizing::new([0; 32]);
     match files::read_private(&path)? {
-        Some(bytes) if bytes.len() == kek.len() => kek.copy_from_slice(&bytes),
-        Some(_) => {
-            return Err(FileError::contents(
-                &path,
-                "a key-encryption key of 32 bytes",
-            ));
-        }
+        Some(kek) if kek.len() == KEK => Ok(kek),
+        Some(_) => Err(FileError::contents(
+            &path,
+            "a key-encryption key of 32 bytes",
+        )),
         None => {
+            let mut kek = Zeroizing::new(vec![0; KEK]);
             OsRng.fill_bytes(&mut kek[..]);
             files::create_private(&path, &kek[..])?;
+            Ok(kek)
         }
     }
-    Ok(kek)
 }

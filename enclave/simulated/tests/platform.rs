@@ -34,7 +34,7 @@ fn machine() -> (TempDir, Config) {
 }
 
 fn data_key(byte: u8) -> DataKey {
-    DataKey::take(&mut [byte; 32])
+    DataKey::copy(&[byte; 32]).unwrap()
 }
 
 fn mode(path: &Path) -> u32 {

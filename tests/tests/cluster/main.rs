@@ -8,6 +8,7 @@
 //! - `hsm`: parties whose keys are in a PKCS#11 token.
 //! - `partial`: a host that goes back on single blobs, or takes two parties back together.
 //! - `interrupted`: SIGKILL between any two of persist, log and send; writes that are held, lost, late or lied about.
+//! - `memory`: what of its secrets is in an enclave's memory.
 //! - `membership`: manifests. `traitor`: a party of the cluster that does not follow the protocol.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -23,9 +24,12 @@ mod instances;
 mod interposed;
 mod interrupted;
 mod membership;
+mod memory;
 mod network;
 mod partial;
 mod rollback;
+#[path = "../memory/scan.rs"]
+mod scan;
 mod signing;
 mod storage;
 mod traitor;

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arca_wipe::wiped;
 use k256::elliptic_curve::group::Group as _;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
@@ -53,10 +54,10 @@ pub struct DkgParams {
 /// [`Error::Reject`] when the parameters are not served.
 pub fn dkg(params: DkgParams, rng: &mut dyn CryptoRngCore) -> Result<(Dkg, Outbox), Error> {
     params.validate()?;
-    match params.curve {
+    wiped(|| match params.curve {
         CurveId::Secp256k1 => Ok(start::<Secp256k1>(params, rng)),
         CurveId::P256 => Ok(start::<P256>(params, rng)),
-    }
+    })
 }
 
 fn start<C: Stored>(params: DkgParams, rng: &mut dyn CryptoRngCore) -> (Dkg, Outbox) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use arca_wipe::wiped;
 use k256::elliptic_curve::Field as _;
 use k256::elliptic_curve::group::Group as _;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -126,10 +127,10 @@ impl KeyPackage {
     /// share (33), this participant's index (2), its share (32). Integers are big endian, points SEC 1
     /// compressed.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        match &self.share {
+        wiped(|| match &self.share {
             CurveShare::Secp256k1(share) => self.encode(share),
             CurveShare::P256(share) => self.encode(share),
-        }
+        })
     }
 
     /// Reads what [`KeyPackage::to_bytes`] wrote, and checks that it is one consistent key: the share
@@ -141,8 +142,8 @@ impl KeyPackage {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let package = match bytes {
             [VERSION, curve, rest @ ..] => match CurveId::from_byte(*curve) {
-                Some(CurveId::Secp256k1) => decode::<Secp256k1>(rest),
-                Some(CurveId::P256) => decode::<P256>(rest),
+                Some(CurveId::Secp256k1) => wiped(|| decode::<Secp256k1>(rest)),
+                Some(CurveId::P256) => wiped(|| decode::<P256>(rest)),
                 None => None,
             },
             _ => None,

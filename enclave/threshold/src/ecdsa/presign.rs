@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arca_wipe::wiped;
 use k256::elliptic_curve::group::Group as _;
 use k256::elliptic_curve::{Field as _, PrimeField as _};
 use rand_core::CryptoRngCore;
@@ -64,10 +65,10 @@ pub fn presign(
     params: PresigningParams,
     rng: &mut dyn CryptoRngCore,
 ) -> Result<(Presigning, Outbox), Error> {
-    match key.curve() {
+    wiped(|| match key.curve() {
         CurveId::Secp256k1 => start::<Secp256k1>(key, setups, params, rng),
         CurveId::P256 => start::<P256>(key, setups, params, rng),
-    }
+    })
 }
 
 fn start<C: Presigned>(

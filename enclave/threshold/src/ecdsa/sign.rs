@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arca_wipe::wiped;
 use k256::elliptic_curve::Field as _;
 use k256::elliptic_curve::group::Group as _;
 use k256::elliptic_curve::ops::Invert as _;
@@ -106,10 +107,10 @@ pub fn sign_online(
     presignatures: Vec<Presignature>,
     params: SigningParams,
 ) -> Result<Transition<Signed>, Error> {
-    match key.curve() {
+    wiped(|| match key.curve() {
         CurveId::Secp256k1 => online::<Secp256k1>(key, binding, presignatures, params),
         CurveId::P256 => online::<P256>(key, binding, presignatures, params),
-    }
+    })
 }
 
 /// Signs without presignatures, in three rounds.
@@ -125,10 +126,10 @@ pub fn sign(
     params: SigningParams,
     rng: &mut dyn CryptoRngCore,
 ) -> Result<(Signing, Outbox), Error> {
-    match key.curve() {
+    wiped(|| match key.curve() {
         CurveId::Secp256k1 => full::<Secp256k1>(key, setups, params, rng),
         CurveId::P256 => full::<P256>(key, setups, params, rng),
-    }
+    })
 }
 
 fn online<C: Presigned>(

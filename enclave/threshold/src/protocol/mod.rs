@@ -17,6 +17,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use arca_wipe::wiped;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
@@ -98,6 +99,10 @@ impl<O> Protocol<O> {
         inbox: Inbox,
         rng: &mut dyn CryptoRngCore,
     ) -> Result<Transition<O>, Error> {
+        wiped(|| self.step(inbox, rng))
+    }
+
+    fn step(self, inbox: Inbox, rng: &mut dyn CryptoRngCore) -> Result<Transition<O>, Error> {
         if *inbox.header() != self.header {
             return Err(Error::Bug("inbox of another run or round"));
         }

@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arca_wipe::wiped;
 use frost_core::Signature;
 use frost_core::keys::SigningShare;
 use frost_core::keys::VerifiableSecretSharingCommitment;
@@ -60,10 +61,10 @@ pub struct DkgParams {
 /// [`Error::Reject`] when the parameters are not served.
 pub fn dkg(params: DkgParams, rng: &mut dyn CryptoRngCore) -> Result<(Dkg, Outbox), Error> {
     params.validate()?;
-    match params.scheme {
+    wiped(|| match params.scheme {
         Scheme::Bip340 => start::<Secp256K1Sha256TR>(params, rng),
         Scheme::Ed25519 => start::<Ed25519Sha512>(params, rng),
-    }
+    })
 }
 
 fn start<C: Suite>(

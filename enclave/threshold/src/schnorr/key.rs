@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use arca_wipe::wiped;
 use frost_core::keys::{self, PublicKeyPackage, SigningShare, VerifyingShare};
 use frost_core::{Element, Field, Group, Scalar, VerifyingKey};
 use frost_ed25519::Ed25519Sha512;
@@ -88,10 +89,10 @@ impl KeyPackage {
     ///
     /// [`Error::Bug`] only.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        match &self.share {
+        wiped(|| match &self.share {
             SchemeShare::Bip340(share) => self.encode(share),
             SchemeShare::Ed25519(share) => self.encode(share),
-        }
+        })
     }
 
     /// Reads what [`KeyPackage::to_bytes`] wrote, and checks that it is one consistent key: the share
@@ -103,8 +104,8 @@ impl KeyPackage {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let package = match bytes {
             [VERSION, scheme, rest @ ..] => match Scheme::from_byte(*scheme) {
-                Some(Scheme::Bip340) => decode::<Secp256K1Sha256TR>(rest),
-                Some(Scheme::Ed25519) => decode::<Ed25519Sha512>(rest),
+                Some(Scheme::Bip340) => wiped(|| decode::<Secp256K1Sha256TR>(rest)),
+                Some(Scheme::Ed25519) => wiped(|| decode::<Ed25519Sha512>(rest)),
                 None => None,
             },
             _ => None,

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arca_wipe::wiped;
 use frost_core::round1::{NonceCommitment, SigningCommitments, SigningNonces};
 use frost_core::round2::SignatureShare;
 use frost_core::{CheaterDetection, Ciphersuite, Identifier, SigningPackage};
@@ -71,10 +72,10 @@ pub fn sign(
     rng: &mut dyn CryptoRngCore,
 ) -> Result<(Signing, Outbox), Error> {
     params.validate(&key)?;
-    match key.scheme() {
+    wiped(|| match key.scheme() {
         Scheme::Bip340 => start::<Secp256K1Sha256TR>(key, params, rng),
         Scheme::Ed25519 => start::<Ed25519Sha512>(key, params, rng),
-    }
+    })
 }
 
 fn start<C: Suite>(

@@ -56,7 +56,7 @@ pub use self::setup::{PairSetupParams, pair_setup};
 pub struct PairSetup {
     id: [u8; 32],
     side: Side,
-    zero_seed: Zeroizing<[u8; 32]>,
+    zero_seed: Box<Zeroizing<[u8; 32]>>,
     /// This side as Bob: receives in the extension, knows every seed.
     all_seeds: tree::AllSeeds,
     /// This side as Alice: sends in the extension, knows all seeds but one of each tree.

@@ -13,6 +13,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use arca_wipe::wiped;
 use rand_core::CryptoRngCore;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -66,6 +67,15 @@ pub fn pair_setup(
         peer,
         digest: context_digest(session, &context, me, peer),
     };
+    Ok(wiped(|| start(session, me, run, rng)))
+}
+
+fn start(
+    session: SessionId,
+    me: Participant,
+    run: Run,
+    rng: &mut dyn CryptoRngCore,
+) -> (Protocol<PairSetup>, Outbox) {
     let base = base::Sender::new(rng);
     let mut opening = Zeroizing::new([0; OPENING_BYTES]);
     rng.fill_bytes(&mut *opening);
@@ -76,7 +86,7 @@ pub fn pair_setup(
         session,
         context: run.digest,
         me,
-        participants: [me, peer].into_iter().collect(),
+        participants: [me, run.peer].into_iter().collect(),
     };
     let state = Offer {
         run,
@@ -84,7 +94,7 @@ pub fn pair_setup(
         opening,
         offer: offer.clone(),
     };
-    Ok(setup.start(Outgoing::broadcast(offer), Box::new(state)))
+    setup.start(Outgoing::broadcast(offer), Box::new(state))
 }
 
 fn context_digest(
@@ -246,7 +256,7 @@ impl Round<PairSetup> for Choose {
         let [low, high] = run.side.order(self.opening.as_slice(), opening);
         let zero_seed = tags::hash(tags::PAIR_SEED, &[&run.digest, low, high]);
         let state = Grow {
-            zero_seed: Zeroizing::new(zero_seed),
+            zero_seed: Box::new(Zeroizing::new(zero_seed)),
             all_seeds,
             receiving: self.receiving,
             offers: self.offers,
@@ -264,7 +274,7 @@ impl Round<PairSetup> for Choose {
 /// Round 3: awaits the peer's trees.
 struct Grow {
     run: Run,
-    zero_seed: Zeroizing<[u8; 32]>,
+    zero_seed: Box<Zeroizing<[u8; 32]>>,
     all_seeds: AllSeeds,
     receiving: [u8; 32],
     /// Digest of round 1's messages.

@@ -44,7 +44,8 @@ pub(super) struct AllSeeds(Zeroizing<Vec<u128>>);
 /// What the receiver has: each tree's leaves by place, place 0 being unknown and zero.
 pub(super) struct PuncturedSeeds {
     seeds: Zeroizing<Vec<u128>>,
-    delta: Zeroizing<u128>,
+    /// Behind a pointer, so that moving the setup copies no secret.
+    delta: Box<Zeroizing<u128>>,
 }
 
 impl AllSeeds {
@@ -157,7 +158,7 @@ impl PuncturedSeeds {
         let fits = digest(session, &checks).ct_eq(claimed);
         (message.is_empty() && bool::from(fits)).then(|| Self {
             seeds,
-            delta: Zeroizing::new(delta),
+            delta: Box::new(Zeroizing::new(delta)),
         })
     }
 
@@ -172,7 +173,7 @@ impl PuncturedSeeds {
         let mut delta = 0;
         for tree in 0..TREES {
             for level in 0..DEPTH {
-                let bit = (*self.delta >> (tree * DEPTH + level)) & 1;
+                let bit = (**self.delta >> (tree * DEPTH + level)) & 1;
                 delta |= bit << (tree * DEPTH + DEPTH - 1 - level);
             }
         }

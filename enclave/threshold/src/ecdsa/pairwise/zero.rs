@@ -19,7 +19,7 @@ impl PairSetup {
         for (index, share) in shares.iter_mut().enumerate() {
             let mut term = wide_hash::<C>(
                 tags::ZERO_SHARE,
-                &[&*self.zero_seed, &self.id, context],
+                &[&**self.zero_seed, &self.id, context],
                 index,
             );
             match self.side {
