@@ -413,6 +413,18 @@ impl Lease {
         let reason = match (self.standing(), said) {
             (Standing::Lost(objection), _) | (_, Some(objection)) => objection.reason(),
             (Standing::Waiting | Standing::Held, None) => {
+                if inner.is_granted() {
+                    return Error::Unavailable {
+                        reason: "LEASE_NOT_HELD",
+                        message: format!(
+                            "{}'s peers have granted its lease, and the change of its state that takes it up is not \
+                             stored yet; if this lasts, see that its host runs and has room (the enclave's log \
+                             says what it answers)",
+                            inner.me
+                        ),
+                        parties: Vec::new(),
+                    };
+                }
                 let missing = inner.silent();
                 return Error::Unavailable {
                     reason: "LEASE_NOT_HELD",

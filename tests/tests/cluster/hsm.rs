@@ -1,8 +1,10 @@
 //! Parties whose keys are in a PKCS#11 token: whole clusters on SoftHSM and on Kryoptic, and mixed ones.
 
+use std::time::Instant;
+
 use arca_attestation::TrustClass;
 use arca_client::{
-    Error, Scheme, State,
+    Client, Error, Payload, Scheme, State,
     local::{PARTIES, SoftToken},
 };
 
@@ -98,4 +100,41 @@ async fn what_production_runs_refuses_a_manifest_with_a_simulated_party() {
     assert!(refused.to_string().contains("no trust anchor"), "{refused}");
     // Nothing of it was stored: the honest one is still the first.
     running.cluster.enroll(&honest, &[0, 1]).await.unwrap();
+}
+
+/// A token goes away under a running party and comes back: the others sign without it meanwhile, and with it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_vanishes_takes_one_party_out_and_brings_it_back() {
+    let Some(mut running) = with_tokens(&PARTIES, SoftToken::softhsm()).await else {
+        return;
+    };
+    running.cluster.start().await.unwrap();
+    let candidates = running.cluster.collect().await.unwrap();
+    running.cluster.enroll(&candidates, &[0, 1]).await.unwrap();
+    running.cluster.wait_connected(&PARTIES).await.unwrap();
+    let ceo = running.client("ceo").await;
+    let key = new_key(&ceo, Scheme::Bip340, "k").await;
+
+    let tokens = running.file("cto/hardware/tokens");
+    let away = running.file("cto/hardware/away");
+    std::fs::rename(&tokens, &away).unwrap();
+    sign_until_signed(&ceo, &key.name, "without", &psbt_payload(&key, 40_000)).await;
+    std::fs::rename(&away, &tokens).unwrap();
+    running.cluster.wait_connected(&PARTIES).await.unwrap();
+    let cto = running.client("cto").await;
+    sign_until_signed(&cto, &key.name, "with", &psbt_payload(&key, 50_000)).await;
+}
+
+/// A request whose signers lose one on the way fails; the next one takes others.
+async fn sign_until_signed(client: &Client, key: &str, id: &str, payload: &Payload) {
+    let begin = Instant::now();
+    for attempt in 0.. {
+        match client
+            .sign(key, &format!("{id}-{attempt}"), payload, PATIENCE)
+            .await
+        {
+            Ok(signed) if signed.state == State::Signed => return,
+            other => assert!(begin.elapsed() < PATIENCE, "{id}: {other:?}"),
+        }
+    }
 }

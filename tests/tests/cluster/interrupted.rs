@@ -21,6 +21,7 @@ const OTHER: &str = "cto";
 const PARTIES: [&str; 3] = ["ceo", "cloud", "cto"];
 
 const LEVEL: &str = "arca_enclave_presignatures";
+const MADE: &str = "arca_enclave_signatures_total";
 const SIGNERS: &str = "signers=\"ceo,cto\"";
 /// Presignatures of a full pool.
 const FULL: u32 = 8;
@@ -34,6 +35,8 @@ struct Scene {
     requests: u32,
     /// The nonces of all signatures so far.
     nonces: BTreeSet<Vec<u8>>,
+    /// How many ECDSA signatures `cto` coordinated.
+    by_other: u32,
 }
 
 impl Scene {
@@ -64,6 +67,7 @@ impl Scene {
             bip340: keys.pop().unwrap(),
             requests: 0,
             nonces: BTreeSet::new(),
+            by_other: 0,
         };
         // Both know that the keys are complete, and begin to make presignatures.
         scene.all_sign().await;
@@ -96,6 +100,9 @@ impl Scene {
         verify::signatures(key, &path, &intent, signed).unwrap();
         let nonce = signed.signatures[0].signature[..32].to_vec();
         assert!(self.nonces.insert(nonce), "one nonce for two signatures");
+        if signed.coordinator == OTHER && key.scheme == Scheme::EcdsaSecp256k1 {
+            self.by_other += 1;
+        }
     }
 
     async fn sign(&mut self, key: &Key, coordinator: &str) {
@@ -117,6 +124,17 @@ impl Scene {
         self.running
             .until_metric(coordinator, LEVEL, SIGNERS, is)
             .await;
+    }
+
+    /// How many ECDSA signatures the other coordinated, with presignatures and without, once it has reported all.
+    async fn made_by_other(&self) -> [f64; 2] {
+        let all = f64::from(self.by_other);
+        self.running
+            .until_metric(OTHER, MADE, "scheme=\"ecdsa", |made| made == all)
+            .await;
+        let online = self.running.metric(OTHER, MADE, "how=\"presignature\"");
+        let online = online.await;
+        [online, all - online]
     }
 
     /// Waits until the peers know all of the victim's state; that state.
@@ -161,6 +179,7 @@ impl Scene {
                 .await;
         }
         let before = self.quiet().await;
+        let made = self.made_by_other().await;
         let armed = self.interposed.storage.arm(is_entry);
         let asked = self.ask(key, coordinator).await;
         let mut held = armed.reached().await;
@@ -195,6 +214,12 @@ impl Scene {
         }
         let signed = asked.await.unwrap().unwrap();
         self.check(key, &signed);
+        if key.scheme == Scheme::EcdsaSecp256k1 && coordinator == OTHER {
+            // One message of the victim makes a signature with a presignature, and it was not sent: this signature
+            // is of a session after the restart, for which there was none.
+            let [online, full] = made;
+            assert_eq!(self.made_by_other().await, [online, full + 1.0]);
+        }
         if moment == Moment::Unstored {
             // The host finds the call after all, and is too late.
             let late = held.deliver().await.unwrap_err();
@@ -394,6 +419,9 @@ async fn on_a_full_disk_no_share_leaves_and_a_presignature_that_was_taken_is_spe
     };
     let state = scene.running.state_when(VICTIM, granted).await;
     assert_eq!(state.standing(), Standing::Waiting);
+    for part in ["not stored", "host"] {
+        assert!(state.message.contains(part), "{part}: {}", state.message);
+    }
 
     scene.interposed.storage.refuse(None);
     scene.running.state_when(VICTIM, holds).await;
