@@ -1,5 +1,7 @@
 //! SIGKILL at any moment: what was admitted ends, and the keys are there.
 
+use std::time::Duration;
+
 use arca_client::{Scheme, State};
 use tokio::task::JoinSet;
 
@@ -17,10 +19,16 @@ async fn kill_during_signatures(party: &str, host: bool) {
         let (ceo, key, admitted) = (ceo.clone(), key.clone(), admitted.clone());
         requests.spawn(async move {
             let (id, payload) = (format!("r{index}"), psbt_payload(&key, 10_000 + index));
-            let request = ceo
-                .request_signature(&key.name, &id, &payload, PATIENCE)
-                .await
-                .unwrap();
+            let mut next_try = tokio::time::interval(Duration::from_millis(50));
+            let request = loop {
+                next_try.tick().await;
+                let asked = ceo.request_signature(&key.name, &id, &payload, PATIENCE);
+                match asked.await {
+                    Ok(request) => break request,
+                    // What was not stored was not admitted, and is asked for again.
+                    Err(error) => assert_eq!(error.reason(), "STORAGE_UNAVAILABLE", "{error}"),
+                }
+            };
             admitted.send(()).await.unwrap();
             ceo.watch(request, PATIENCE, |_| ()).await.unwrap()
         });
