@@ -3,8 +3,8 @@
 //! Each request carries an attestation document of this enclave (`Recipient`), and KMS encrypts the data key to the
 //! public key in it. The key's policy says for which measurements that happens; credentials alone get nothing.
 //!
-//! Read in this order: this file, [`recipient`] and [`envelope`] (how replies are opened), [`https`] and [`roots`]
-//! (who is believed to be KMS), [`signature`] and [`credentials`] (what AWS wants to see of the caller).
+//! Read in this order: this file, `recipient` and [`envelope`] (how replies are opened), `https` and `roots`
+//! (who is believed to be KMS), `signature` and `credentials` (what AWS wants to see of the caller).
 
 mod credentials;
 pub mod envelope;
