@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use arca_enclave::process::Reach;
 use serde::Deserialize;
 
+use crate::files::FileError;
+
 /// A configuration with every field explained.
 pub const EXAMPLE: &str = r#"# One file for each simulated enclave. Unknown fields are refused.
 
@@ -71,6 +73,15 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Makes the folder that stands for the hardware, unless it is there. Before the process is confined to its files:
+    /// what is not there then cannot be made later.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn make_hardware(&self) -> Result<(), FileError> {
+        crate::files::private_folder(&self.hardware)
+    }
+
     /// The files that a running enclave needs.
     pub fn reach(&self) -> Reach {
         Reach {

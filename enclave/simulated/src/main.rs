@@ -137,6 +137,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         presignatures: usize::try_from(config.presignatures)?,
         ..Settings::default()
     };
+    config.make_hardware()?;
     let log = (arguments.log.as_str(), arguments.log_format.into());
     process::run(log, &config.reach(), settings, async {
         let platform = SimulatedPlatform::start(&config);

@@ -122,7 +122,7 @@ async fn a_damaged_key_encryption_key_is_never_replaced() {
     for damaged in [&[][..], &[1; 31], &[1; 33]] {
         fs::write(&kek, damaged).unwrap();
         let error = SimulatedPlatform::start(&config).unwrap_err();
-        assert!(matches!(error, StartError::Socket(_)), "{error}");
+        assert!(matches!(error, StartError::File(_)), "{error}");
         assert_eq!(fs::read(&kek).unwrap(), damaged);
     }
 }
