@@ -139,3 +139,31 @@ pub(crate) async fn keep(clock: Arc<Clock>, dates: Dates) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_on_and_never_back() {
+        let at = Instant::now();
+        let clock = Clock::start(UnixMillis(1_000_000), at);
+        let first = clock.now().0;
+        assert!((1_000_000..1_005_000).contains(&first));
+
+        clock.set(UnixMillis(2_000_000), Instant::now());
+        let later = clock.now().0;
+        assert!((2_000_000..2_005_000).contains(&later));
+
+        clock.set(UnixMillis(1_500_000), Instant::now());
+        let held = clock.now().0;
+        assert!((later..later + 5_000).contains(&held), "{held}");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(clock.now().0, held, "it waits for the NSM");
+
+        // Read a while ago: what has passed since counts.
+        let ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        clock.set(UnixMillis(2_000_000), ago);
+        assert!((2_010_000..2_015_000).contains(&clock.now().0));
+    }
+}

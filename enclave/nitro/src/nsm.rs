@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arca_attestation::Measurements;
 use arca_enclave::{Generator, platform::PlatformError};
-pub use aws_nitro_enclaves_nsm_api::api::{ErrorCode, Request, Response};
-use aws_nitro_enclaves_nsm_api::{api::Digest as BankDigest, driver};
+pub use aws_nitro_enclaves_nsm_api::api::{Digest as BankDigest, ErrorCode, Request, Response};
+use aws_nitro_enclaves_nsm_api::driver;
 use rand_core::{OsRng, RngCore as _};
 use sha2::{Digest as _, Sha384};
 use zeroize::Zeroizing;
