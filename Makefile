@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo evm softhsm kryoptic release release-hsm test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm softhsm kryoptic release release-hsm nitro test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -44,6 +44,14 @@ bench: release ## latency and throughput, see docs/benchmarks.md (BENCH_ARGS are
 release: need
 	cargo build --locked --release -p arca-enclave-simulated
 	cargo build --locked --release -p arca-host -p arca-client
+
+# For an image without a C library. Into a folder of its own: the flags would have everything else built anew.
+nitro: need ## the Nitro enclave's program, linked statically
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target x86_64-unknown-linux-gnu \
+		--target-dir $(TARGET_DIR)/nitro -p arca-enclave-nitro
+	@file=$(TARGET_DIR)/nitro/x86_64-unknown-linux-gnu/release/arca-enclave-nitro; \
+	if readelf -l "$$file" | grep -q INTERP; then echo "$$file asks for a loader: it is not static" >&2; exit 1; fi; \
+	"$$file" --version && echo "static: $$file"
 
 release-hsm: need
 	cargo build --locked --release -p arca-enclave-hsm
