@@ -12,6 +12,7 @@ mod forge;
 
 mod device;
 mod nsm;
+mod party;
 mod replies;
 mod sealing;
 mod standin;

@@ -78,6 +78,11 @@ pub fn anchors() -> TrustAnchors {
     forge().anchors()
 }
 
+/// The same, as a file has it.
+pub fn root_der() -> Vec<u8> {
+    forge().root_der()
+}
+
 impl SoftwareNsm {
     pub fn new() -> Self {
         Self::measured(MEASUREMENTS, SIGNER)
