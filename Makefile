@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo evm softhsm kryoptic release release-hsm nitro test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm softhsm kryoptic release release-hsm nitro openssl test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -57,7 +57,7 @@ release-hsm: need
 	cargo build --locked --release -p arca-enclave-hsm
 	cargo build --locked --release -p arca-enclave-hsm-simulated
 
-test: need evm softhsm kryoptic ## every test; the end-to-end ones start real processes
+test: need openssl evm softhsm kryoptic ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-enclave-hsm -p arca-enclave-hsm-simulated -p arca-host -p arca-client
 	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" ARCA_SOFTHSM="$${ARCA_SOFTHSM:-$(or $(SOFTHSM),none)}" \
 		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(or $(KRYOPTIC),none)}" cargo test --locked --workspace
@@ -118,6 +118,10 @@ softhsm: ## SoftHSM2, for the demo on HSMs and the tests
 
 kryoptic: need ## Kryoptic, a second PKCS#11 module for the tests
 	@deploy/pkcs11/modules.sh kryoptic $(TOOLS)
+
+# Another implementation of what AWS KMS computes, for the stand-in that the Nitro platform is tested against.
+openssl:
+	@command -v openssl > /dev/null || { echo "missing openssl: apt-get install openssl" >&2; exit 1; }
 
 # Some crates contain C, which rustup does not compile.
 need:

@@ -79,6 +79,33 @@ fn production_sources_cannot_make_simulated_anchors() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// The constructor that takes roots of one's own is for tests: its only caller in a program is the one that gives it
+/// AWS'.
+#[test]
+fn the_nitro_enclave_starts_under_aws_roots_alone() {
+    let mut named = Vec::new();
+    for folder in members()
+        .values()
+        .filter(|folder| !folder.ends_with("tests"))
+    {
+        for file in rust_files(folder, &members()) {
+            let source = std::fs::read_to_string(&file).unwrap();
+            let lines = code(&source)
+                .filter(|line| line.contains("danger_start_on"))
+                .count();
+            if lines > 0 {
+                named.push((file.strip_prefix(root()).unwrap().to_owned(), lines));
+            }
+        }
+    }
+    named.sort();
+    assert_eq!(
+        named,
+        [(PathBuf::from("enclave/nitro/src/platform.rs"), 2)],
+        "where it is, and where production calls it"
+    );
+}
+
 #[test]
 fn sees_how_simulated_anchors_are_made() {
     for source in [

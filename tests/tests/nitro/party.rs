@@ -201,7 +201,11 @@ impl Parties {
             let candidate = enroll::collect(name, &address, &anchors(), &reference).await;
             candidates.push(candidate.unwrap());
         }
-        assert!(candidates.iter().all(|it| it.class == TrustClass::Simulated));
+        assert!(
+            candidates
+                .iter()
+                .all(|it| it.class == TrustClass::Simulated)
+        );
         let administrator = keyfile::generate_administrator(&self.file("alice.pem")).unwrap();
         let principal = keyfile::generate_principal(&self.file("treasury.pem")).unwrap();
         let administrators = Administrators {
@@ -288,7 +292,9 @@ impl Parties {
 
 async fn sign(client: &Client, key: &Key, request_id: &str) {
     let payload = Payload::Digest([7; 32]);
-    let signed = client.sign(&*key.name, request_id, &payload, PATIENCE).await;
+    let signed = client
+        .sign(&*key.name, request_id, &payload, PATIENCE)
+        .await;
     signed.unwrap();
 }
 

