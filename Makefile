@@ -121,7 +121,7 @@ kryoptic: need ## Kryoptic, a second PKCS#11 module for the tests
 
 # Another implementation of what AWS KMS computes, for the stand-in that the Nitro platform is tested against.
 openssl:
-	@command -v openssl > /dev/null || { echo "missing openssl: apt-get install openssl" >&2; exit 1; }
+	@deploy/pkcs11/modules.sh openssl $(TOOLS)
 
 # Some crates contain C, which rustup does not compile.
 need:

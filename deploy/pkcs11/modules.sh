@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The PKCS#11 modules that the demo and the tests run on. Installs or builds what is missing, once, and says where.
+# What the demo and the tests run on and cargo does not bring. Installs or builds what is missing, once.
 #
+#   modules.sh openssl TOOLS     the openssl command, from the distribution
 #   modules.sh softhsm TOOLS     SoftHSM2, from the distribution
 #   modules.sh kryoptic TOOLS    Kryoptic, built into TOOLS/kryoptic (two minutes)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-what=${1:?softhsm or kryoptic} tools=${2:?folder for tools}
+what=${1:?softhsm, kryoptic or openssl} tools=${2:?folder for tools}
 
 # In CI a test that is left out is a test that failed: ARCA_NEED_MODULES=1.
 left_out() {
@@ -23,6 +24,12 @@ apt() {
 }
 
 case $what in
+    openssl)
+        command -v openssl > /dev/null || apt openssl || {
+            echo "missing openssl: apt-get install openssl" >&2
+            exit 1
+        }
+        ;;
     softhsm)
         for module in "${ARCA_SOFTHSM:-}" {/usr/lib,/usr/lib64,/usr/local/lib}/softhsm/libsofthsm2.so; do
             [[ -n $module && -e $module ]] && exit 0
@@ -50,7 +57,7 @@ libsqlite3-dev libclang-dev)"
         rm -rf "$tools/kryoptic/build"
         ;;
     *)
-        echo "usage: $0 softhsm|kryoptic TOOLS" >&2
+        echo "usage: $0 softhsm|kryoptic|openssl TOOLS" >&2
         exit 2
         ;;
 esac

@@ -322,7 +322,7 @@ impl Core {
             head: accepted.resumed_head(),
         };
         self.state
-            .jump(&membership.owner, to, &accepted.digest())
+            .jump(&membership.owner, (found, to), &accepted.digest())
             .await?;
         tracing::warn!(
             found = draft.found_sequence,

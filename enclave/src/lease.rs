@@ -8,7 +8,7 @@
 //! This module decides; `state.rs` commits nothing without its word, `grpc/peers.rs` carries the messages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -179,6 +179,8 @@ struct Inner {
     start: Anchor,
     remembered: BTreeMap<String, Remembered>,
     unsealed: bool,
+    /// Peers whose present instance was judged well and is not sealed as such yet.
+    unsealed_grants: BTreeSet<String>,
     words: BTreeMap<String, Word>,
 }
 
@@ -251,8 +253,8 @@ impl Lease {
         self.lock().words.clone()
     }
 
-    /// Decides about an instance of `peer` that claims to be its only one. Says whether it is another one than
-    /// before: that has to be sealed before the peer is told, and the older one's link has to end.
+    /// Decides about an instance of `peer` that claims to be its only one. Says whether this has to be sealed before the
+    /// peer is told (see [`sealed_grant`](Self::sealed_grant)), and the link of an older one has to end.
     ///
     /// # Errors
     /// [`Denial`] when this party does not deal with it.
@@ -272,6 +274,7 @@ impl Lease {
                 fenced: Vec::new(),
             };
             inner.remembered.insert(peer.to_owned(), first);
+            inner.unsealed_grants.insert(peer.to_owned());
             return Ok(true);
         };
         if known.fenced.contains(boot_id) {
@@ -279,7 +282,7 @@ impl Lease {
         }
         if known.boot_id == *boot_id {
             known.advance(current)?;
-            return Ok(false);
+            return Ok(inner.unsealed_grants.contains(peer));
         }
         if start.sequence < known.anchor.sequence {
             return Err(known.denial(Objection::RolledBack));
@@ -293,7 +296,17 @@ impl Lease {
         if current.sequence > known.anchor.sequence {
             known.anchor = current;
         }
+        inner.unsealed_grants.insert(peer.to_owned());
         Ok(true)
+    }
+
+    /// What [`judge`](Self::judge) decided for this instance of `peer` is sealed.
+    pub fn sealed_grant(&self, peer: &str, boot_id: &BootId) {
+        let mut inner = self.lock();
+        let known = inner.remembered.get(peer);
+        if known.is_some_and(|known| known.boot_id == *boot_id) {
+            inner.unsealed_grants.remove(peer);
+        }
     }
 
     /// Takes note of how far a peer's state has come.
@@ -609,6 +622,7 @@ mod tests {
     fn peer() -> Lease {
         let lease = Lease::default();
         assert_eq!(lease.judge("ceo", &A1, at(3), at(4)), Ok(true));
+        lease.sealed_grant("ceo", &A1);
         assert_eq!(lease.observe("ceo", &A1, at(7)), Ok(()));
         lease
     }
@@ -619,6 +633,17 @@ mod tests {
         assert_eq!(lease.judge("ceo", &A1, at(3), at(7)), Ok(false));
         assert_eq!(lease.observe("ceo", &A1, at(5)), Ok(()));
         assert_eq!(lease.remembered()["ceo"].anchor, at(7));
+    }
+
+    #[test]
+    fn a_grant_that_could_not_be_sealed_has_to_be_sealed_the_next_time() {
+        let lease = peer();
+        assert_eq!(lease.judge("ceo", &A2, at(7), at(7)), Ok(true));
+        // Nothing was stored, and the instance connects again; that another one was sealed counts for nothing.
+        lease.sealed_grant("ceo", &A1);
+        assert_eq!(lease.judge("ceo", &A2, at(7), at(7)), Ok(true));
+        lease.sealed_grant("ceo", &A2);
+        assert_eq!(lease.judge("ceo", &A2, at(7), at(7)), Ok(false));
     }
 
     #[test]

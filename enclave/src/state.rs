@@ -128,8 +128,8 @@ enum Kind {
     Ordinary,
     /// The first of a boot: its peers have granted.
     First,
-    /// Goes on from there, whatever the anchor is: the administrators said so.
-    Jump(Anchor),
+    /// Goes on from another anchor, if the present one is still the one that the administrators named.
+    Jump { from: Anchor, to: Anchor },
 }
 
 struct Sealed {
@@ -268,15 +268,15 @@ impl SealedState {
     /// Goes on from another anchor, as the administrators said; the objects are what they are.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write); [`Error::Reject`] when the state is not at `from` any more.
     pub async fn jump(
         &self,
         owner: &Owner,
-        to: Anchor,
+        (from, to): (Anchor, Anchor),
         acceptance: &[u8; 48],
     ) -> Result<(), Error> {
         let entries = vec![Entry::LossAccepted(acceptance).digest()];
-        let kind = Kind::Jump(to);
+        let kind = Kind::Jump { from, to };
         submit(&self.submissions, owner.clone(), kind, vec![], entries).await?;
         Ok(())
     }
@@ -429,7 +429,7 @@ impl Inner {
             Kind::Ordinary => self.lease.check()?,
             Kind::First if self.lease.is_granted() => {}
             Kind::First => return Err(Error::Bug("a first commit without a lease")),
-            Kind::Jump(_) => {}
+            Kind::Jump { .. } => {}
         }
         if !unsettled.is_empty() {
             self.settle(unsettled).await?;
@@ -512,7 +512,14 @@ impl Inner {
         let update = self.look_up(|index| index.with(&versions)).await?;
         let present = *self.anchor.borrow();
         let anchor = match kind {
-            Kind::Jump(to) => to,
+            Kind::Jump { from, to } if from == present => to,
+            Kind::Jump { .. } => {
+                return Err(Error::reject(
+                    tonic::Code::FailedPrecondition,
+                    "LOSS_ACCEPTANCE_REFUSED",
+                    "found_sequence: the state has changed meanwhile; make a new draft",
+                ));
+            }
             Kind::Ordinary | Kind::First => {
                 let sequence = present
                     .sequence

@@ -36,30 +36,12 @@ pub struct Common {
     pub log: String,
 
     /// How to log to standard error.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    pub log_format: LogFormat,
+    #[arg(long, value_name = "text|json", default_value_t, global = true)]
+    pub log_format: process::LogFormat,
 
     /// What to do; run until SIGTERM or SIGINT, when nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// One line for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl From<LogFormat> for process::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 /// What to do.
@@ -226,7 +208,7 @@ fn run(anchors: TrustAnchors, arguments: Common) -> anyhow::Result<ExitCode> {
         presignatures: usize::try_from(config.presignatures)?,
         ..Settings::default()
     };
-    let log = (arguments.log.as_str(), arguments.log_format.into());
+    let log = (arguments.log.as_str(), arguments.log_format);
     process::run(log, &config.reach(), settings, async {
         HsmPlatform::start(&config, pin, anchors).await
     })?;

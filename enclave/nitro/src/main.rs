@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use arca_enclave::{Settings, process};
 use arca_enclave_nitro::{Config, ConfigError, EXAMPLE, NitroPlatform};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -34,28 +34,11 @@ struct Arguments {
     log: String,
 
     /// How to log to standard error, which is the enclave's console.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    log_format: LogFormat,
+    #[arg(long, value_name = "text|json", default_value_t, global = true)]
+    log_format: process::LogFormat,
 
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// One line for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl From<LogFormat> for process::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +90,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         presignatures: usize::try_from(config.ecdsa.presignatures)?,
         ..Settings::default()
     };
-    let log = (arguments.log.as_str(), arguments.log_format.into());
+    let log = (arguments.log.as_str(), arguments.log_format);
     process::run(log, &config.reach(), settings, async {
         NitroPlatform::start(&config)
     })?;

@@ -10,7 +10,7 @@ use arca_enclave::{Settings, process};
 use arca_enclave_simulated::{
     Config, ConfigError, EXAMPLE, SimulatedPlatform, measure_myself, nsm::LocalRoot,
 };
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use rand_core::OsRng;
 
 const AFTER_HELP: &str = "\
@@ -46,28 +46,11 @@ struct Arguments {
     log: String,
 
     /// How to log to standard error.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    log_format: LogFormat,
+    #[arg(long, value_name = "text|json", default_value_t, global = true)]
+    log_format: process::LogFormat,
 
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// One line for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl From<LogFormat> for process::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -138,7 +121,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         ..Settings::default()
     };
     config.make_hardware()?;
-    let log = (arguments.log.as_str(), arguments.log_format.into());
+    let log = (arguments.log.as_str(), arguments.log_format);
     process::run(log, &config.reach(), settings, async {
         let platform = SimulatedPlatform::start(&config);
         tracing::warn!(

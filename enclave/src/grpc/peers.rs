@@ -204,6 +204,7 @@ async fn decide(
                 .store_remembered(&membership.owner)
                 .await
                 .map_err(|error| error.to_string())?;
+            core.lease.sealed_grant(peer.name(), peer.boot_id());
             Ok(Ok(()))
         }
         Err(denial) => Ok(Err(denial)),

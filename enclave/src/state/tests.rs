@@ -274,7 +274,15 @@ async fn a_jump_goes_on_from_there_with_all_objects() {
         sequence: 1000,
         head: [7; 32],
     };
-    f.state.jump(&f.owner, to, &[3; 48]).await.unwrap();
+    // Not from a state that it is not in any more.
+    let earlier = f.lease.start();
+    let refused = f.state.jump(&f.owner, (earlier, to), &[3; 48]).await;
+    assert_eq!(refused.unwrap_err().reason(), "LOSS_ACCEPTANCE_REFUSED");
+    let present = f.anchor();
+    f.state
+        .jump(&f.owner, (present, to), &[3; 48])
+        .await
+        .unwrap();
     assert_eq!(f.anchor(), to);
     let f = f.restarted().await;
     assert_eq!(f.lease.start(), to);

@@ -1,6 +1,6 @@
 //! An NSM in software, with the registers of a real one. Its documents come from the forge of the verifier's tests.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,8 @@ pub struct SoftwareNsm {
     /// Milliseconds between its clock and this machine's.
     shift: AtomicI64,
     fault: Mutex<Fault>,
+    /// Times that it was asked for evidence over no key, which the platform's clock does alone.
+    dates: AtomicU64,
 }
 
 /// When the certificates of all software NSMs of this process were made.
@@ -102,11 +104,17 @@ impl SoftwareNsm {
             pcrs: Mutex::new(pcrs),
             shift: AtomicI64::new(0),
             fault: Mutex::default(),
+            dates: AtomicU64::new(0),
         }
     }
 
     pub fn set_fault(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
+    }
+
+    /// Times that the platform's clock has asked for its date.
+    pub fn dates_asked(&self) -> u64 {
+        self.dates.load(Ordering::Relaxed)
     }
 
     /// Sets its clock so far from this machine's.
@@ -148,6 +156,11 @@ impl SoftwareNsm {
 impl NsmDevice for SoftwareNsm {
     fn process(&self, request: Request) -> Response {
         let fault = *self.fault.lock().unwrap();
+        if let Request::Attestation { public_key, .. } = &request
+            && public_key.as_ref().is_none_or(|key| key.is_empty())
+        {
+            self.dates.fetch_add(1, Ordering::Relaxed);
+        }
         match request {
             Request::DescribeNSM => Response::DescribeNSM {
                 version_major: 1,
