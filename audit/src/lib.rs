@@ -19,6 +19,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificate;
+pub mod entry;
 mod proof;
 mod tree;
 
