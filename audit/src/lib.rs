@@ -6,6 +6,9 @@
 //! | a text and who signed it | signed-note | [`note`] |
 //! | a log's size and root | tlog-checkpoint | [`checkpoint`] |
 //! | a witness' word on it | tlog-cosignature | [`cosignature`] |
+//! | an entry's place under a cosigned checkpoint | tlog-proof | [`bundle`] |
+//! | asking a witness, and being one | tlog-witness | [`witness`] |
+//! | the log as files | tlog-tiles | [`tile`], made by [`writer`], read by [`reader`] |
 //!
 //! A log of *n* entries is one root hash. An *inclusion proof* shows that an entry stands at an index of
 //! the log with that root; a *consistency proof* shows that the log with one root is the beginning of the
@@ -27,14 +30,22 @@
 #![forbid(unsafe_code)]
 
 pub mod certificate;
+pub mod entry;
+pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
-pub mod entry;
+mod growth;
 pub mod note;
+mod plan;
 mod proof;
+pub mod reader;
 mod text;
+pub mod tile;
 mod tree;
+pub mod witness;
+pub mod writer;
 
+pub use growth::{Growth, consistency_since, older_tree};
 pub use proof::{consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use tree::{Hash, Tree, leaf_hash, node_hash, root};
 
@@ -75,6 +86,23 @@ pub enum Error {
         format: &'static str,
         /// What is wrong with them.
         reason: &'static str,
+    },
+    /// A size that no log has.
+    #[error("a log cannot have more than 2^63 - 1 entries")]
+    TooLarge,
+    /// What was asked lies before all that is remembered.
+    #[error("only what follows the first {from} entries is remembered, not entry or size {asked}")]
+    Forgotten {
+        /// The index or size asked for.
+        asked: u64,
+        /// Size of the log where the memory begins.
+        from: u64,
+    },
+    /// A tile that is needed was not given.
+    #[error("{path} is needed and was not given")]
+    MissingTile {
+        /// Which.
+        path: tile::TilePath,
     },
     /// No signature of a key that was asked about.
     #[error("no known key has signed it")]
