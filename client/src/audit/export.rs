@@ -2,12 +2,23 @@
 //!
 //! Nobody signs it, and nothing is believed because it stands there: it says what to look for.
 
+use arca_audit::tile::{TILE_WIDTH, TileKind, TilePath};
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// The file's name.
 pub const FILE: &str = "export.json";
 /// The longest, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Where a bundle's openings are: named as its tile is when it is full.
+pub(super) fn openings_path(party: &str, log: u64, bundle: u64) -> Result<String> {
+    let tile = TilePath::new(TileKind::Entries, bundle, TILE_WIDTH).map_err(Error::bug)?;
+    let tile = tile.to_string();
+    let index = tile.strip_prefix("tile/entries/").unwrap_or(&tile);
+    Ok(format!("{party}/openings/{log}/{index}.jsonl"))
+}
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::io;
 use arca_audit::tile::{TILE_WIDTH, TileKind, TilePath};
 use arca_audit::{Hash, Tree, leaf_hash, root};
 
+use super::export;
 use super::source::Source;
 
 /// Bytes of the longest bundle: 256 entries of 16 KiB with their lengths.
@@ -108,15 +109,10 @@ impl LogFiles<'_> {
     /// The openings of a bundle: lines of JSON, or nothing.
     pub fn openings(&self, bundle: u64) -> io::Result<Option<Vec<u8>>> {
         const MOST: usize = 256 << 20;
-        let Ok(path) = TilePath::new(TileKind::Entries, bundle, TILE_WIDTH) else {
-            return Ok(None);
-        };
-        let path = path.to_string();
-        let index = path.strip_prefix("tile/entries/").unwrap_or(&path);
-        self.source.read(
-            &format!("{}/openings/{}/{index}.jsonl", self.party, self.log),
-            MOST,
-        )
+        match export::openings_path(self.party, self.log, bundle) {
+            Ok(path) => self.source.read(&path, MOST),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Reads entries and hash tiles, in order. `entry` is told index and bytes of each entry that is there according to
@@ -138,21 +134,19 @@ impl LogFiles<'_> {
                 if length != content.len() {
                     return Err(malformed());
                 }
-                for entry in &entries {
-                    let leaf = leaf_hash(entry);
-                    roots.push(leaf);
-                    levels.push(0, leaf)?;
-                }
+                let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+                // Before anything that the entries say is looked at: it is what the tiles say that it is.
+                levels.tile(index, &leaves)?;
+                leaves.into_iter().for_each(|leaf| roots.push(leaf));
                 bundle(index, &entries);
             } else if path.is_full() {
                 let tile = self.tile_above(index)?;
                 roots.push_tile(tile);
-                levels.skip(tile)?;
+                levels.push(1, tile)?;
             } else {
-                for leaf in self.hashes(&level0(&path)?)? {
-                    roots.push(leaf);
-                    levels.push(0, leaf)?;
-                }
+                self.hashes(&level0(&path)?)?
+                    .into_iter()
+                    .for_each(|leaf| roots.push(leaf));
             }
             index += 1;
         }
@@ -206,7 +200,7 @@ fn level0(bundle: &TilePath) -> Result<TilePath, Trouble> {
     .map_err(|cause| Trouble::Malformed(cause.to_string()))
 }
 
-/// The hash tiles of all levels, as they fill up while the log is read, each compared with its file.
+/// The hash tiles above the leaves, as they fill up while the log is read, each compared with its file.
 struct Levels<'a> {
     files: &'a LogFiles<'a>,
     levels: Vec<Level>,
@@ -255,12 +249,13 @@ impl<'a> Levels<'a> {
         Ok(())
     }
 
-    /// A tile of leaves that is not here, with its root.
-    fn skip(&mut self, tile: Hash) -> Result<(), Trouble> {
-        if let Some(level) = self.level(0) {
-            level.index += 1;
+    /// A tile of leaves.
+    fn tile(&mut self, index: u64, leaves: &[Hash]) -> Result<(), Trouble> {
+        self.compare(0, index, leaves)?;
+        match arca_audit::tile::tile_root(leaves) {
+            Some(root) => self.push(1, root),
+            None => Ok(()),
         }
-        self.push(1, tile)
     }
 
     fn compare(&mut self, level: u8, index: u64, hashes: &[Hash]) -> Result<(), Trouble> {

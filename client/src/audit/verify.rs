@@ -38,6 +38,8 @@ pub struct ExportPolicy {
     pub needed: usize,
     /// Signatures found on a chain, JSON lines: each is to be explained.
     pub chain: Option<Box<dyn BufRead>>,
+    /// Whether to read no further once something is an error.
+    pub fail_fast: bool,
 }
 
 /// Verifies an export. `progress` is told how many entries of how many have been read.
@@ -88,7 +90,12 @@ pub fn verify(
     let mut facts = Vec::new();
     let mut summaries = Vec::new();
     let mut roots = Vec::new();
+    let fails =
+        |shared: &Shared<'_>| policy.fail_fast && shared.findings.count(Severity::Error) > 0;
     for place in 0..export.logs.len() {
+        if fails(&shared) {
+            return finish(shared, summaries, Vec::new(), None);
+        }
         let (log, root, summary) = one_log(&mut shared, place, |done| progress(done, entries))?;
         facts.push(log);
         roots.push(root);
@@ -99,6 +106,9 @@ pub fn verify(
     for ((log, root), summary) in facts.iter().zip(&roots).zip(&mut summaries) {
         let by = checkpoint(&mut shared, &facts, log, root.as_ref(), &policy, summary);
         cosigned.push(by);
+    }
+    if fails(&shared) {
+        return finish(shared, summaries, Vec::new(), None);
     }
     let witnesses = cross(&mut shared, &facts, &roots, &cosigned)?;
     let mut chain = Chain::new(entries);

@@ -1,5 +1,6 @@
 //! Arguments, dispatch, and the end of every run.
 
+mod audit;
 mod bench;
 mod config;
 mod demo;
@@ -78,6 +79,9 @@ enum Command {
     /// Verify attestation documents
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// Export and verify the parties' logs, and certificates of signatures
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Certify the identity keys of HSM parties
     #[command(subcommand)]
     Hsm(hsm::Command),
@@ -187,6 +191,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(context, command).await?,
         Command::Sign(command) => sign::run(context, command).await?,
         Command::Evidence(command) => evidence::run(context, command)?,
+        Command::Audit(command) => return audit::run(context, command).await,
         Command::Hsm(command) => hsm::run(context, command)?,
         Command::Status(arguments) => return status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command)?,
