@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
+    "arca/v1/audit.proto",
     "arca/v1/channel.proto",
     "arca/v1/host.proto",
     "arca/v1/keys.proto",

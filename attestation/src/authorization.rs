@@ -59,3 +59,18 @@ impl SigningAuthorization<'_> {
         Sha256::digest(self.message()).into()
     }
 }
+
+/// What a log names a request by: SHA-256 over a tag, the request's [digest](SigningAuthorization::digest) and the
+/// initiator's signature, each after its length.
+///
+/// # Security
+/// It hides the request from everybody who lacks the signature: nobody but the initiator can make that, so no guess
+/// can be tested.
+pub fn request_commitment(digest: &[u8; 32], authorization: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    tags::update_framed(
+        &mut hash,
+        &[tags::REQUEST_COMMITMENT.as_bytes(), digest, authorization],
+    );
+    hash.finalize().into()
+}

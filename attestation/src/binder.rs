@@ -137,3 +137,45 @@ impl Statement<'_> {
         hash.finalize().into()
     }
 }
+
+/// What evidence says that stands in a party's audit log: which keys sign for it, in which instance, under which
+/// manifest. Its nonce is the boot id, which is never used twice.
+///
+/// # Security
+/// It is made once a boot and manifest, and verified in archive mode. It says nothing about who shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct LogStatement<'a> {
+    /// Cluster id.
+    pub cluster: &'a str,
+    /// The attester's party name.
+    pub party: &'a str,
+    /// Drawn at each start of the attester's enclave.
+    pub boot_id: &'a [u8; 16],
+    /// SHA-384 of the manifest in force.
+    pub manifest_digest: &'a [u8; 48],
+    /// Ed25519 key that signs the log's checkpoints.
+    pub log_key: &'a [u8; 32],
+    /// Ed25519 key that cosigns the checkpoints of other parties.
+    pub witness_key: &'a [u8; 32],
+}
+
+impl LogStatement<'_> {
+    /// SHA-384 over tag, version and all fields, each after its length.
+    pub fn digest(&self) -> [u8; 48] {
+        let mut hash = Sha384::new();
+        tags::update_framed(
+            &mut hash,
+            &[
+                tags::LOG_EVIDENCE.as_bytes(),
+                &[BINDER_VERSION],
+                self.cluster.as_bytes(),
+                self.party.as_bytes(),
+                self.boot_id,
+                self.manifest_digest,
+                self.log_key,
+                self.witness_key,
+            ],
+        );
+        hash.finalize().into()
+    }
+}

@@ -35,7 +35,7 @@ mod types;
 mod verify;
 
 pub use anchors::TrustAnchors;
-pub use authorization::SigningAuthorization;
+pub use authorization::{SigningAuthorization, request_commitment};
 pub use error::{CborFault, CertificateFault, Error};
 pub use facts::{ArchivedEvidence, Evidence, Facts};
 pub use identity::{IdentityCurve, identity_curve};

@@ -6,6 +6,8 @@ use sha2::Digest;
 pub(crate) const CHANNEL_BINDER: &str = "arca/v1/channel-binder";
 /// What goes into `user_data` of evidence that answers a question outside the handshake.
 pub(crate) const EVIDENCE_STATEMENT: &str = "arca/v1/evidence-statement";
+/// What goes into `user_data` of evidence that stands in a party's log.
+pub(crate) const LOG_EVIDENCE: &str = "arca/v1/log-evidence";
 /// `external_aad` of an HSM's evidence. That of an NSM is empty, so neither is ever taken for the other.
 pub(crate) const HSM_EVIDENCE: &str = "arca/v1/hsm-evidence";
 /// What administrators sign.
@@ -16,6 +18,8 @@ pub(crate) const LOSS_ACCEPTANCE: &str = "arca/v1/loss-acceptance";
 pub(crate) const RESUMED_HEAD: &str = "arca/v1/resumed-head";
 /// What an initiator signs.
 pub(crate) const SIGNING_AUTHORIZATION: &str = "arca/v1/signing-authorization";
+/// What a log names a request by.
+pub(crate) const REQUEST_COMMITMENT: &str = "arca/v1/request-commitment";
 
 /// Hashes each part after its length (8 bytes, big-endian), so that no two lists of parts collide.
 pub(crate) fn update_framed<D: Digest>(hash: &mut D, parts: &[&[u8]]) {

@@ -30,8 +30,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod certificate;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod entry;
 mod growth;
 pub mod note;
 mod plan;

@@ -24,8 +24,8 @@ enum Caller {
     Party,
     /// Any principal of the manifest.
     Principal,
-    /// A principal with this role.
-    With(Role),
+    /// A principal with one of these roles.
+    With(&'static [Role]),
     /// An operator; anybody while this enclave has no manifest. The manifest's signatures decide.
     Enroller,
 }
@@ -36,9 +36,15 @@ fn caller_of(path: &str) -> Option<Caller> {
             "PeerService/Exchange" => Some(Caller::Party),
             "PartyService/Enroll" => Some(Caller::Enroller),
             "KeyService/CreateKey" | "PartyService/AcceptLoss" => {
-                Some(Caller::With(Role::Operator))
+                Some(Caller::With(&[Role::Operator]))
             }
-            "SigningService/CreateSigningRequest" => Some(Caller::With(Role::Initiator)),
+            "SigningService/CreateSigningRequest" => Some(Caller::With(&[Role::Initiator])),
+            "AuditService/GetCheckpoint"
+            | "AuditService/ListEntries"
+            | "AuditService/GetProof"
+            | "AuditService/Export"
+            | "AuditService/ListOpenings" => Some(Caller::With(&[Role::Auditor])),
+            "AuditService/GetCertificate" => Some(Caller::With(&[Role::Auditor, Role::Initiator])),
             "KeyService/GetKey"
             | "KeyService/ListKeys"
             | "OperationService/GetOperation"
@@ -76,32 +82,38 @@ fn check(path: &str, peer: Option<&Peer>, manifest: Option<&Manifest>) -> Result
     let principal = peer
         .and_then(Peer::principal)
         .and_then(|peer| manifest?.principal_by_identity(peer.identity()));
-    let has = |role| principal.is_some_and(|principal| principal.roles.contains(&role));
-    let (allowed, role) = match caller {
+    let has = |roles: &[Role]| {
+        principal.is_some_and(|principal| roles.iter().any(|role| principal.roles.contains(role)))
+    };
+    let (allowed, roles) = match caller {
         Caller::Party => {
             let party = peer.and_then(Peer::party);
             let known = party.and_then(|peer| manifest?.party_by_identity(peer.identity()));
             (known.is_some(), None)
         }
         Caller::Principal => (principal.is_some(), None),
-        Caller::With(role) => (has(role), Some(role)),
+        Caller::With(roles) => (has(roles), Some(roles)),
         Caller::Enroller => (
-            manifest.is_none() || has(Role::Operator),
-            Some(Role::Operator),
+            manifest.is_none() || has(&[Role::Operator]),
+            Some(&[Role::Operator][..]),
         ),
     };
     if allowed {
         return Ok(());
     }
-    Err(match (role, principal) {
-        (Some(role), Some(principal)) => Error::reject(
-            Code::PermissionDenied,
-            "ROLE_MISSING",
-            format!(
-                "{} has not the role {role:?} in the manifest",
-                principal.name
-            ),
-        ),
+    Err(match (roles, principal) {
+        (Some(roles), Some(principal)) => {
+            let roles: Vec<String> = roles.iter().map(|role| format!("{role:?}")).collect();
+            Error::reject(
+                Code::PermissionDenied,
+                "ROLE_MISSING",
+                format!(
+                    "{} has not the role {} in the manifest",
+                    principal.name,
+                    roles.join(" or ")
+                ),
+            )
+        }
         _ => Error::reject(
             Code::Unauthenticated,
             "NOT_A_PRINCIPAL",
