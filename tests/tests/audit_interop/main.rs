@@ -10,4 +10,5 @@
 )]
 
 mod cloudflare;
+mod external;
 mod world;
