@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arca_proto::v1::put_blobs_request;
 use arca_proto::v1::storage_service_server::{StorageService, StorageServiceServer};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
-    PutBlobsResponse,
+    GetBlobRequest, GetBlobResponse, GetLogFileRequest, GetLogFileResponse, ListBlobsRequest,
+    ListBlobsResponse, ListLogsRequest, ListLogsResponse, PutBlobsRequest, PutBlobsResponse,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -161,6 +161,20 @@ impl StorageService for Service {
         })
         .await
     }
+
+    async fn get_log_file(
+        &self,
+        _: Request<GetLogFileRequest>,
+    ) -> Result<Response<GetLogFileResponse>, Status> {
+        Err(Status::unimplemented("no archive yet"))
+    }
+
+    async fn list_logs(
+        &self,
+        _: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        Err(Status::unimplemented("no archive yet"))
+    }
 }
 
 impl Service {
@@ -232,7 +246,11 @@ fn batch(request: PutBlobsRequest) -> Result<Batch, Status> {
                 },
             }),
         };
-    Ok(Batch { blobs, guard })
+    Ok(Batch {
+        blobs,
+        guard,
+        ..Batch::default()
+    })
 }
 
 fn refused(field: &str, error: NameError) -> Status {
