@@ -1,4 +1,12 @@
-//! The Merkle tree under the audit log: RFC 6962 hashes, inclusion proofs, consistency proofs.
+//! The audit log: the Merkle tree of RFC 6962 under it, and the C2SP formats in which it is signed, cosigned, stored
+//! and proved.
+//!
+//! | | format | here |
+//! |---|---|---|
+//! | a text and who signed it | signed-note | [`note`] |
+//! | a log's size and root | tlog-checkpoint | [`checkpoint`] |
+//! | a witness' word on it | tlog-cosignature | [`cosignature`] |
+//! | the log as files | tlog-tiles | [`tile`], made by [`writer`], read by [`reader`] |
 //!
 //! A log of *n* entries is one root hash. An *inclusion proof* shows that an entry stands at an index of
 //! the log with that root; a *consistency proof* shows that the log with one root is the beginning of the
@@ -21,14 +29,24 @@
 
 pub mod certificate;
 pub mod entry;
+pub mod checkpoint;
+pub mod cosignature;
+mod growth;
+pub mod note;
+mod plan;
 mod proof;
+pub mod reader;
+mod text;
+pub mod tile;
 mod tree;
+pub mod writer;
 
+pub use growth::{Growth, consistency_since, older_tree};
 pub use proof::{consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use tree::{Hash, Tree, leaf_hash, node_hash, root};
 
-/// Why a proof cannot be made or does not hold. All are refusals: none is the fault of this crate or of
-/// the platform.
+/// Why something cannot be read, made or verified. All are refusals: none is the fault of this crate or of the
+/// platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -57,4 +75,53 @@ pub enum Error {
     /// The proof does not lead to the root: the entry, the proof or the root is not of this log.
     #[error("the proof does not lead to the root")]
     Root,
+    /// Bytes that are not what they are read as, or could not be written as it.
+    #[error("not a valid {format}: {reason}")]
+    Malformed {
+        /// What they should be.
+        format: &'static str,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// A size that no log has.
+    #[error("a log cannot have more than 2^63 - 1 entries")]
+    TooLarge,
+    /// What was asked lies before all that is remembered.
+    #[error("only what follows the first {from} entries is remembered, not entry or size {asked}")]
+    Forgotten {
+        /// The index or size asked for.
+        asked: u64,
+        /// Size of the log where the memory begins.
+        from: u64,
+    },
+    /// A tile that is needed was not given.
+    #[error("{path} is needed and was not given")]
+    MissingTile {
+        /// Which.
+        path: tile::TilePath,
+    },
+    /// No signature of a key that was asked about.
+    #[error("no known key has signed it")]
+    Unsigned,
+    /// A signature that says that it is of a known key, and is not.
+    #[error("a signature is not of the key that it names")]
+    BadSignature,
+    /// A known key signed twice.
+    #[error("one key has signed it twice")]
+    DuplicateSignature,
+    /// A checkpoint of another log than the key's.
+    #[error("the checkpoint is of another log than the key that signed it")]
+    Origin,
+    /// A log's key where a witness' belongs, or the other way round.
+    #[error("the key is of another kind than is needed here")]
+    KeyKind,
+    /// A time that the format cannot carry.
+    #[error("the time of the cosignature is beyond 2^63 - 1")]
+    Time,
+}
+
+impl Error {
+    pub(crate) const fn malformed(format: &'static str, reason: &'static str) -> Self {
+        Self::Malformed { format, reason }
+    }
 }

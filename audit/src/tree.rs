@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::{Error, text};
+
 /// A SHA-256 hash of a leaf, a node or a whole tree.
 pub type Hash = [u8; 32];
 
@@ -61,6 +63,36 @@ impl Tree {
     /// An empty tree.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A tree from its size and the [`edge`](Self::edge) that it had.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] when there is not one hash for each bit that is set in the size, [`Error::TooLarge`].
+    ///
+    /// # Security
+    ///
+    /// Any hashes make some tree: compare its root with one that is trusted.
+    pub fn from_edge(size: u64, edge: Vec<Hash>) -> Result<Self, Error> {
+        if size > text::MAX_SIZE {
+            return Err(Error::TooLarge);
+        }
+        if u32::try_from(edge.len()) != Ok(size.count_ones()) {
+            return Err(Error::Length { found: edge.len() });
+        }
+        Ok(Self { size, edge })
+    }
+
+    /// From an edge that is known to be of that size.
+    pub(crate) fn of_valid(size: u64, edge: Vec<Hash>) -> Self {
+        Self { size, edge }
+    }
+
+    /// Roots of the complete subtrees that make up the tree, largest first: one for each bit that is set in the
+    /// size. With the size they are the whole state.
+    pub fn edge(&self) -> &[Hash] {
+        &self.edge
     }
 
     /// Number of entries.
