@@ -6,6 +6,8 @@
 //! | a text and who signed it | signed-note | [`note`] |
 //! | a log's size and root | tlog-checkpoint | [`checkpoint`] |
 //! | a witness' word on it | tlog-cosignature | [`cosignature`] |
+//! | an entry's place under a cosigned checkpoint | tlog-proof | [`bundle`] |
+//! | asking a witness, and being one | tlog-witness | [`witness`] |
 //! | the log as files | tlog-tiles | [`tile`], made by [`writer`], read by [`reader`] |
 //!
 //! A log of *n* entries is one root hash. An *inclusion proof* shows that an entry stands at an index of
@@ -27,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod certificate;
 pub mod entry;
 pub mod checkpoint;
@@ -39,6 +42,7 @@ pub mod reader;
 mod text;
 pub mod tile;
 mod tree;
+pub mod witness;
 pub mod writer;
 
 pub use growth::{Growth, consistency_since, older_tree};

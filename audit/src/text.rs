@@ -61,14 +61,6 @@ pub(crate) fn hashes<'a>(
     }
 }
 
-/// The other way of [`hashes`], without the empty line.
-pub(crate) fn write_hashes(out: &mut String, hashes: &[Hash]) {
-    for hash in hashes {
-        out.push_str(&encode(hash));
-        out.push('\n');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
