@@ -221,10 +221,6 @@ impl Store {
 }
 
 impl Reader<'_> {
-    pub(crate) fn get(&self, name: &BlobName) -> Result<Option<Vec<u8>>, StorageError> {
-        self.0.get(name)
-    }
-
     pub(crate) fn list(
         &self,
         prefix: &NameFragment,
