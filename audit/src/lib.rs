@@ -29,11 +29,11 @@
 
 #![forbid(unsafe_code)]
 
-pub mod certificate;
-pub mod entry;
 pub mod bundle;
+pub mod certificate;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod entry;
 mod growth;
 pub mod note;
 mod plan;
