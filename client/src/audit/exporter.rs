@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use arca_audit::entry::{Entry, Event};
 use arca_audit::leaf_hash;
 use arca_audit::tile::{TILE_WIDTH, TileKind, TilePath};
 use arca_audit::writer::TileWriter;
@@ -81,7 +82,7 @@ pub async fn export(
     }
     let mut wanted = Vec::new();
     for (client, first) in clients.iter().zip(&settled) {
-        for log in 1..=first.current {
+        for log in logs_before(client, first.log).await? {
             match client.log_checkpoint(log).await {
                 Ok(newest) => {
                     let is_current = log == first.log;
@@ -90,11 +91,8 @@ pub async fn export(
                     } else {
                         newest.checkpoint.size
                     };
-                    wanted.push((
-                        client,
-                        exported(client.party(), &newest, settled, selection),
-                        newest,
-                    ));
+                    let exported = exported(client.party(), &newest, settled, selection);
+                    wanted.push((client, exported, newest));
                 }
                 Err(error @ Error::Reject { .. }) if log < first.current => {
                     withheld.push(format!("log {log} of {}: {error}", client.party()));
@@ -149,6 +147,33 @@ pub async fn export(
         openings,
         withheld,
     })
+}
+
+/// A log and those that it follows, ascending: each says in its first entry which one was before it.
+async fn logs_before(client: &Client, newest: u64) -> Result<Vec<u64>> {
+    let mut logs = vec![newest];
+    let mut log = newest;
+    loop {
+        let first = match client.log_entries(log, 0, 1).await {
+            Ok(page) => page.entries.into_iter().next(),
+            // What its host does not have, the auditor will miss.
+            Err(Error::Reject { .. }) if log != newest => None,
+            Err(error) => return Err(error),
+        };
+        let before = first
+            .and_then(|bytes| Entry::decode(&bytes).ok())
+            .and_then(|entry| match entry.event {
+                Event::InstanceStarted(started) => started.follows,
+                _ => None,
+            })
+            .filter(|before| before.log < log);
+        let Some(before) = before else {
+            logs.reverse();
+            return Ok(logs);
+        };
+        log = before.log;
+        logs.push(log);
+    }
 }
 
 fn exported(

@@ -393,6 +393,7 @@ impl<'e> Ledger<'e> {
             } => {
                 let at = loss::At {
                     party: &self.exported.party,
+                    log: self.exported.log,
                     manifest: &entry.manifest.0,
                 };
                 match loss::accepted(shared, &at, &acceptance.0, (*found, *resumed)) {

@@ -8,6 +8,7 @@ use super::shared::Shared;
 /// Where an entry stands that says that a loss was accepted.
 pub(super) struct At<'a> {
     pub party: &'a str,
+    pub log: u64,
     pub manifest: &'a [u8; 48],
 }
 
@@ -32,10 +33,10 @@ pub(super) fn follows(
             ));
         }
         None => {}
-        Some(before) if before.log.checked_add(1) != Some(exported.log) || index != 0 => {
+        Some(before) if before.log >= exported.log || index != 0 => {
             shared.find(finding(
                 Code::LossUnexplained,
-                "it follows a log that is not the one before it, or says so later than in its first entry",
+                "it follows a log that is not before it, or says so later than in its first entry",
             ));
         }
         Some(before) => {
@@ -77,6 +78,10 @@ pub(super) fn accepted(
     }
     if draft.found_sequence != found || accepted.resumed_sequence() != resumed {
         return Err("the acceptance is for another state".to_owned());
+    }
+    if at.log != resumed {
+        // A log is numbered with the state that it goes on from.
+        return Err("the acceptance is for another log".to_owned());
     }
     Ok(())
 }

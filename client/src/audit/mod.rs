@@ -30,9 +30,11 @@ mod spool;
 mod tiles;
 mod trust;
 mod verify;
+mod witness;
 
 pub use exporter::{Exported, Selection, export};
 pub use service::{LogCheckpoint, Page};
 pub use source::{Directory, Memory, Source};
 pub use trust::{Trust, TrustFile};
 pub use verify::{ExportPolicy, verify as verify_export};
+pub use witness::Witness;

@@ -221,7 +221,8 @@ fn unexpected(shared: &mut Shared<'_>, parties: &BTreeSet<&str>) -> io::Result<(
     Ok(())
 }
 
-/// Every party of the newest manifest has its logs here, from the first to the last.
+/// Every party of the newest manifest has a log here. That none before its newest one is missing follows from what the
+/// first entry of each says that it follows.
 fn missing(shared: &mut Shared<'_>, parties: &BTreeSet<&str>) {
     let mut findings = Vec::new();
     match shared.manifests.latest() {
@@ -240,21 +241,6 @@ fn missing(shared: &mut Shared<'_>, parties: &BTreeSet<&str>) {
                     format!("no log of party {} is here", party.name),
                 )
             }));
-        }
-    }
-    for party in parties {
-        let numbers = shared.export.logs.iter().filter(|log| log.party == **party);
-        for (expected, log) in (1..).zip(numbers) {
-            if log.log != expected {
-                findings.push(
-                    Finding::new(
-                        Code::FileMissing,
-                        format!("log {expected} of {party} is not here"),
-                    )
-                    .of(party, expected),
-                );
-                break;
-            }
         }
     }
     if !shared.export.complete {
@@ -535,7 +521,12 @@ fn cross(
             None => {
                 let message =
                     format!("log {number} of {party} is not here, and other logs name it");
-                shared.find(Finding::new(Code::FileMissing, message));
+                if is_given_up(facts, &party, number) {
+                    let message = format!("{message}; the administrators accepted the loss");
+                    shared.find(Finding::new(Code::Lost, message));
+                } else {
+                    shared.find(Finding::new(Code::FileMissing, message));
+                }
             }
             // A log that could not be read has its finding already.
             Some((_, None)) => rows.iter_mut().for_each(|row| row.holds = false),
@@ -618,6 +609,13 @@ fn compare(
     Ok(())
 }
 
+/// Whether a party went on with another log, after a loss that was accepted.
+fn is_given_up(facts: &[LogFacts], party: &str, log: u64) -> bool {
+    facts.iter().any(|later| {
+        later.exported.party == party && later.exported.log > log && later.loss_accepted
+    })
+}
+
 /// What is left was seen of the log beyond its end here.
 fn beyond(
     shared: &mut Shared<'_>,
@@ -639,11 +637,7 @@ fn beyond(
     let Some(first) = first else {
         return Ok(());
     };
-    let is_lost = facts.iter().any(|log| {
-        log.exported.party == exported.party
-            && log.exported.log == exported.log.saturating_add(1)
-            && log.loss_accepted
-    });
+    let is_lost = is_given_up(facts, &exported.party, exported.log);
     let missing = largest.saturating_sub(exported.size);
     let what = format!(
         "it saw up to {missing} entries more of log {} of {} than are here, in {count} entries",

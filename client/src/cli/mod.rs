@@ -14,6 +14,7 @@ mod party;
 mod sign;
 mod signals;
 mod status;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -90,6 +91,8 @@ enum Command {
     /// Look at this client's own configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Witness logs: cosign checkpoints that continue what was seen
+    Witness(witness::Arguments),
     /// Measure round trips and signatures
     Bench(bench::Arguments),
     /// Write a completion script for a shell
@@ -172,8 +175,10 @@ pub(crate) fn main() -> ExitCode {
     };
     let outcome = tokio::runtime::Runtime::new()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            runtime.block_on(signals::until_interrupted(run(&context, arguments.command)))
+        .and_then(|runtime| match arguments.command {
+            // Finishes what is under way when it is asked to stop.
+            command @ Command::Witness(_) => runtime.block_on(run(&context, command)),
+            command => runtime.block_on(signals::until_interrupted(run(&context, command))),
         });
     match outcome {
         Ok(code) => code,
@@ -195,6 +200,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Hsm(command) => hsm::run(context, command)?,
         Command::Status(arguments) => return status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command)?,
+        Command::Witness(arguments) => witness::run(context, arguments).await?,
         Command::Bench(arguments) => bench::run(context, arguments).await?,
         Command::Completions { shell } => {
             clap_complete::generate(
