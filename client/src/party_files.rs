@@ -26,6 +26,8 @@ pub struct PartyFiles {
     pub simulated_root: PathBuf,
     /// ECDSA presignatures kept ready for each key and set of signers; None for the default.
     pub presignatures: Option<u32>,
+    /// No audit log, to measure what it costs.
+    pub danger_without_log: bool,
 }
 
 /// Where a party's files are.
@@ -133,7 +135,12 @@ impl PartyFiles {
             quote_path(&root),
             quote_path(hardware),
             self.presignatures
-                .map_or_else(String::new, |count| format!("presignatures = {count}\n")),
+                .map_or_else(String::new, |count| format!("presignatures = {count}\n"))
+                + if self.danger_without_log {
+                    "danger_without_log = true\n"
+                } else {
+                    ""
+                },
         ))
     }
 }
@@ -179,6 +186,7 @@ mod tests {
             quota_bytes: 1 << 30,
             simulated_root: root.to_owned(),
             presignatures: None,
+            danger_without_log: false,
         }
     }
 

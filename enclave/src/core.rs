@@ -154,7 +154,11 @@ impl Core {
         randomness.hedge(&secrets.hedge);
         let mut boot_id = [0; 16];
         randomness.generator(&*platform)?.fill_bytes(&mut boot_id);
-        log.begin(LogKeys::derive(&secrets.log_seed)?, boot_id);
+        log.begin(
+            LogKeys::derive(&secrets.log_seed)?,
+            boot_id,
+            settings.danger_without_log,
+        );
         let endpoint = Arc::new(Endpoint::enclave(
             Arc::new(identity),
             Arc::new(PlatformAttester(Arc::clone(&platform))),

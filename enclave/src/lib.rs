@@ -11,6 +11,7 @@
 //! - `pairs`, `presignatures`: what ECDSA signatures need ahead, made in the background.
 //! - `network`, `session`, `lane`: frames between enclaves, one run of a protocol, and where it is computed.
 //! - `report`: numbers for the host to show.
+//! - `log`, `records`, `certificate`: the audit log, reading it back, what it proves of a signature.
 //! - [`process`]: the process around it all.
 //! - [`sealing`], `index`, `anchor`, `state`, `storage`: what is kept on the host. `lease`: that it is the newest, and
 //!   this the only live instance. `random`: where randomness comes from.
@@ -71,6 +72,9 @@ pub struct Settings {
     /// ECDSA presignatures that a pool (a key with one set of signers) is filled up to, and again when it has less
     /// than a quarter. 0: none are made; every signature takes three rounds.
     pub presignatures: usize,
+    /// No entries in the audit log: for measuring what it costs. The simulated platform alone can say so
+    /// (`tests/tests/production.rs`).
+    pub danger_without_log: bool,
 }
 
 impl Default for Settings {
@@ -78,6 +82,7 @@ impl Default for Settings {
         Self {
             protections: Vec::new(),
             presignatures: 256,
+            danger_without_log: false,
         }
     }
 }

@@ -202,6 +202,7 @@ impl Draft {
 #[derive(Default)]
 pub struct Log {
     instance: OnceLock<(LogKeys, BootId)>,
+    left_out: OnceLock<()>,
     inner: Mutex<Inner>,
     /// There is a cosignature that a peer does not have yet.
     pub news: Notify,
@@ -250,8 +251,17 @@ impl Told {
 
 impl Log {
     /// The keys that sign for it, and which boot this is. Once, before anything is committed.
-    pub fn begin(&self, keys: LogKeys, boot_id: BootId) {
+    pub fn begin(&self, keys: LogKeys, boot_id: BootId, danger_without: bool) {
         let _ = self.instance.set((keys, boot_id));
+        if danger_without {
+            tracing::warn!("the audit log is left out: this is a measurement");
+            let _ = self.left_out.set(());
+        }
+    }
+
+    /// Whether nothing is entered into it.
+    pub fn is_left_out(&self) -> bool {
+        self.left_out.get().is_some()
     }
 
     /// The keys that sign for it.
@@ -596,6 +606,23 @@ impl Log {
         }
         let all = wanted.iter().all(|peer| lines.contains_key(peer));
         Some((*size, note, all))
+    }
+
+    /// The newest checkpoint that a peer has cosigned, or just the newest if none has; with the log's number.
+    pub fn publishable(&self) -> Option<(u64, SignedNote)> {
+        let number = self.point().log;
+        match self.cosigned_over(0, &[]) {
+            None => Some((number, self.newest()?)),
+            Some(_) => {
+                let inner = self.lock();
+                let (size, lines) = inner.cosignatures.last_key_value()?;
+                let mut note = inner.told.get(size)?.clone();
+                for line in lines.values() {
+                    note.add(line.clone()).ok()?;
+                }
+                Some((number, note))
+            }
+        }
     }
 
     /// The newest checkpoint with the cosignatures it has; `None` for an empty log.

@@ -26,6 +26,10 @@ use crate::{
     state::LogPlace,
 };
 
+/// How long a checkpoint waits for the cosignatures of all peers that are connected.
+const WITNESSED: Duration = Duration::from_secs(2);
+/// How often a checkpoint is published, at most.
+const PUBLISHED: Duration = Duration::from_secs(1);
 /// How long an entry's proof waits for the cosignatures of those who are asked for.
 const COSIGNATURES: Duration = Duration::from_secs(5);
 
@@ -79,7 +83,7 @@ pub async fn checkpoint(core: &Core, number: u64) -> Result<(u64, SignedNote, Ch
         )
     };
     if number == 0 || number == current {
-        let note = core.log.newest().ok_or_else(none)?;
+        let note = newest(core).await.ok_or_else(none)?;
         let checkpoint = Checkpoint::verify_note(&note, &log_key).map_err(unproven)?;
         return Ok((current, note, checkpoint));
     }
@@ -92,6 +96,44 @@ pub async fn checkpoint(core: &Core, number: u64) -> Result<(u64, SignedNote, Ch
         .ok_or(Error::Bug("a log without keys"))?;
     let checkpoint = Checkpoint::verify_note(&note, &log_key).map_err(unproven)?;
     Ok((number, note, checkpoint))
+}
+
+/// The newest checkpoint, or a newer one, as soon as all connected peers have cosigned it; without waiting long.
+async fn newest(core: &Core) -> Option<SignedNote> {
+    let size = core.log.point().size;
+    let peers: Vec<String> = core.network.links().into_keys().collect();
+    let find = || core.log.cosigned_over(size.saturating_sub(1), &peers);
+    let mut changes = core.log.follow_cosignatures();
+    let complete = changes.wait_for(|_| find().is_some_and(|(_, _, all)| all));
+    let _ = tokio::time::timeout(WITNESSED, complete).await;
+    match find() {
+        Some((_, note, _)) => Some(note),
+        None => core.log.newest(),
+    }
+}
+
+/// Hands the newest cosigned checkpoint to the host, which publishes it with the tiles below it.
+pub async fn keep_published(core: Arc<Core>) {
+    let mut cosigned = core.log.follow_cosignatures();
+    let mut published = None;
+    loop {
+        // An empty log has no checkpoint, and one that no peer has cosigned yet can wait for a while.
+        let _ = tokio::time::timeout(PUBLISHED * 5, cosigned.changed()).await;
+        tokio::time::sleep(PUBLISHED).await;
+        cosigned.mark_unchanged();
+        let note = core.log.publishable();
+        if note.is_none() || note == published || core.lease.check().is_err() {
+            continue;
+        }
+        let Some((number, note)) = note else {
+            continue;
+        };
+        let blob = (format!("log/{number}/checkpoint"), note.to_bytes());
+        match core.state.storage().put(vec![blob], None).await {
+            Ok(()) => published = Some((number, note)),
+            Err(error) => tracing::warn!(%error, "the log's checkpoint waits to be published"),
+        }
+    }
 }
 
 /// Entries from `from` on, at most to the end of their bundle, checked against a root.

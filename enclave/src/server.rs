@@ -30,7 +30,7 @@ use crate::{
     network::LINK_QUEUE,
     pairs,
     platform::{BoxedStream, HostEndpoint, Platform},
-    presignatures, report,
+    presignatures, records, report,
 };
 
 /// Connections that may be in their handshake at a time.
@@ -71,6 +71,7 @@ pub async fn serve(
     tasks.spawn(lease::keep_sealed(Arc::clone(&core)));
     tasks.spawn(pairs::keep(Arc::clone(&core)));
     tasks.spawn(presignatures::keep_filled(Arc::clone(&core)));
+    tasks.spawn(records::keep_published(Arc::clone(&core)));
     tasks.spawn(report::keep(Arc::clone(&core)));
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let serving = router(&core)?.serve_with_incoming_shutdown(channels(&core), async {

@@ -584,7 +584,11 @@ impl Inner {
         };
         let now = self.platform.now().0;
         let boot = Hex(self.log.boot_id()?);
+        let left_out = self.log.is_left_out();
         let mut append = |owner: &Owner, event: &Event| {
+            if left_out {
+                return Ok(0);
+            }
             let mut event = event.clone();
             if let Event::SigningIntent(intent) = &mut event {
                 intent.seen = seen.to_vec();

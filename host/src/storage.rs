@@ -62,6 +62,11 @@ pub(crate) enum StorageError {
          raise storage.quota_bytes at the host"
     )]
     Quota { used: u64, wanted: u64, quota: u64 },
+    #[error(
+        "{waiting} bytes of the audit log wait to be archived; see that the archive's folder or bucket can be \
+         written (the host's log says why not)"
+    )]
+    Backlog { waiting: u64 },
     #[error("the host's disk is full ({0}); free space or move the storage file")]
     Full(String),
     #[error("the host's storage failed: {0}; see the host's log")]

@@ -81,6 +81,18 @@ fn production_sources_cannot_make_simulated_anchors() {
 
 /// The constructor that takes roots of one's own is for tests: its only caller in a program is the one that gives it
 /// AWS'.
+/// The audit log can be left out for a measurement, by the simulated platform alone.
+#[test]
+fn production_sources_cannot_leave_the_audit_log_out() {
+    let members = members();
+    for name in ["arca-enclave-hsm", "arca-enclave-nitro"] {
+        for file in rust_files(&members[name], &members) {
+            let source = std::fs::read_to_string(&file).unwrap();
+            assert!(!source.contains("danger_"), "{}", file.display());
+        }
+    }
+}
+
 #[test]
 fn the_nitro_enclave_starts_under_aws_roots_alone() {
     let mut named = Vec::new();

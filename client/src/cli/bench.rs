@@ -23,7 +23,8 @@ use load::{Ahead, Measured, Operation, Plan};
                   arca bench --use-profile --bip340-key raw-btc --ed25519-key raw-sol\n\n\
                   Measures, through one attested connection to one party: (a) an empty call, (b) the same through a \
                   second party and back, (c) one signature of each scheme, from the request to the verified end; \
-                  ECDSA with presignatures that are waiting, and without any. Signatures are over raw digests, made by two parties chosen by the coordinator. Latencies are \
+                  ECDSA with presignatures that are waiting, and without any; and again without the audit log, which \
+                  only simulated enclaves can leave out. Signatures are over raw digests, made by two parties chosen by the coordinator. Latencies are \
                   those that this client sees; processor time is that of all hosts, enclaves and this client."
 )]
 pub(crate) struct Arguments {
@@ -73,6 +74,21 @@ struct Bench {
     through: String,
     results: Vec<Measured>,
     ratios: Vec<Ratio>,
+    log_cost: Vec<LogCost>,
+}
+
+/// What the audit log costs: the same signatures without it.
+#[derive(Serialize)]
+struct LogCost {
+    scheme: Scheme,
+    ahead: Ahead,
+    concurrency: u16,
+    per_second_without: f64,
+    per_second_with: f64,
+    p50_ms_without: f64,
+    p50_ms_with: f64,
+    /// What of the throughput without is gone with it, in percent.
+    throughput_lost_percent: f64,
 }
 
 /// A signature against an empty call through a second party and back: what the protocol itself costs.
@@ -151,7 +167,53 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     cluster.stop().await;
     bench.results.extend(more);
     bench.ratios = ratios(&bench.results);
+
+    // The same without the audit log.
+    let mut cluster = context
+        .output
+        .wait(
+            "starting a local cluster without the audit log",
+            prepare("unlogged")?
+                .with_presignatures(PRESIGNATURES)
+                .danger_without_log()
+                .into_running(),
+        )
+        .await?;
+    let client = cluster.cluster()?.party("ceo").await?;
+    let mut operations = Vec::new();
+    for (scheme, ahead) in [
+        (Scheme::Bip340, Ahead::NotNeeded),
+        (Scheme::Ed25519, Ahead::NotNeeded),
+        (Scheme::EcdsaSecp256k1, Ahead::Presignatures),
+    ] {
+        operations.push(Operation::Sign(create_key(&client, scheme).await?, ahead));
+    }
+    let without = rows(context, &arguments, &client, &operations, Some(&cluster)).await?;
+    cluster.stop().await;
+    bench.log_cost = log_cost(&bench.results, &without);
     show(context, &bench)
+}
+
+fn log_cost(with: &[Measured], without: &[Measured]) -> Vec<LogCost> {
+    let same = |one: &Measured, other: &Measured| {
+        (one.scheme, one.ahead, one.concurrency) == (other.scheme, other.ahead, other.concurrency)
+    };
+    let pairs = without.iter().filter_map(|without| {
+        let with = with.iter().find(|with| same(with, without))?;
+        Some((with, without, without.scheme?, without.ahead?))
+    });
+    pairs
+        .map(|(with, without, scheme, ahead)| LogCost {
+            scheme,
+            ahead,
+            concurrency: without.concurrency,
+            per_second_without: without.per_second,
+            per_second_with: with.per_second,
+            p50_ms_without: without.p50_ms,
+            p50_ms_with: with.p50_ms,
+            throughput_lost_percent: 100.0 * (1.0 - with.per_second / without.per_second),
+        })
+        .collect()
 }
 
 /// What a pool holds in this benchmark: a row at concurrency 1 uses no more, so that none is made meanwhile.
@@ -198,6 +260,7 @@ async fn measure(
         through,
         ratios: ratios(&results),
         results,
+        log_cost: Vec::new(),
     })
 }
 
@@ -366,6 +429,37 @@ fn render(page: &mut Page, bench: &Bench) {
             "concurrency",
             "p50",
             "throughput",
+        ],
+        &rows,
+    );
+    if bench.log_cost.is_empty() {
+        return;
+    }
+    page.line("");
+    let rows: Vec<Vec<String>> = bench
+        .log_cost
+        .iter()
+        .map(|cost| {
+            vec![
+                format!("{}{}", cost.scheme.as_str(), cost.ahead),
+                cost.concurrency.to_string(),
+                format!("{:.0}", cost.per_second_without),
+                format!("{:.0}", cost.per_second_with),
+                format!("{:.1} %", cost.throughput_lost_percent),
+                format!("{:.2} ms", cost.p50_ms_without),
+                format!("{:.2} ms", cost.p50_ms_with),
+            ]
+        })
+        .collect();
+    page.table(
+        &[
+            "what the audit log costs",
+            "concurrency",
+            "per second without",
+            "with",
+            "lost",
+            "p50 without",
+            "with",
         ],
         &rows,
     );

@@ -98,6 +98,7 @@ fn init(context: &Context, arguments: Init) -> anyhow::Result<()> {
         }
     }
     let files = PartyFiles {
+        danger_without_log: false,
         party: arguments.name,
         listen: arguments.listen,
         metrics: arguments.metrics,

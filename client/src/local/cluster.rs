@@ -54,6 +54,7 @@ pub struct LocalCluster {
     anchors: TrustAnchors,
     measurements: Measurements,
     presignatures: Option<u32>,
+    danger_without_log: bool,
     tokens: BTreeMap<String, SoftToken>,
     authority: Option<Authority>,
     parties: BTreeMap<String, LocalParty>,
@@ -98,6 +99,7 @@ impl LocalCluster {
             anchors,
             measurements,
             presignatures: None,
+            danger_without_log: false,
             tokens: BTreeMap::new(),
             authority: None,
             parties: BTreeMap::new(),
@@ -109,6 +111,13 @@ impl LocalCluster {
     #[must_use]
     pub fn with_presignatures(mut self, count: u32) -> Self {
         self.presignatures = Some(count);
+        self
+    }
+
+    /// Leaves the audit log out, to measure what it costs.
+    #[must_use]
+    pub fn danger_without_log(mut self) -> Self {
+        self.danger_without_log = true;
         self
     }
 
@@ -417,6 +426,7 @@ impl LocalCluster {
                 quota_bytes: 1 << 30,
                 simulated_root: self.folder.join("root"),
                 presignatures: self.presignatures,
+                danger_without_log: self.danger_without_log,
             }
             .write(&folder)?;
             let metrics = *metrics

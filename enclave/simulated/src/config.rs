@@ -41,6 +41,9 @@ pub struct Config {
     /// Presignatures that a pool is filled up to.
     #[serde(default = "default_presignatures")]
     pub presignatures: u32,
+    /// No entries in the audit log: `arca bench` measures with it what the log costs.
+    #[serde(default)]
+    pub danger_without_log: bool,
 }
 
 /// More would take more memory than they are worth.
@@ -116,6 +119,7 @@ impl Config {
             root: folder.join(config.root),
             hardware: folder.join(config.hardware),
             presignatures: config.presignatures,
+            danger_without_log: config.danger_without_log,
         };
         if config.presignatures > MAX_PRESIGNATURES {
             return Err(invalid(format!(

@@ -118,6 +118,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let settings = Settings {
         presignatures: usize::try_from(config.presignatures)?,
+        danger_without_log: config.danger_without_log,
         ..Settings::default()
     };
     config.make_hardware()?;

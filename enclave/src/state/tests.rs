@@ -14,7 +14,7 @@ async fn start(platform: Arc<TestPlatform>) -> Result<Fixture, Error> {
     let randomness = Arc::new(Randomness::new(&*platform).unwrap());
     let lease = Arc::new(Lease::default());
     let log = Arc::new(Log::default());
-    log.begin(log::LogKeys::derive(&[5; 32]).unwrap(), [1; 16]);
+    log.begin(log::LogKeys::derive(&[5; 32]).unwrap(), [1; 16], false);
     let state = SealedState::new(
         platform.clone(),
         randomness,

@@ -19,7 +19,7 @@ pub(crate) enum LogPath {
     File(FileName),
 }
 
-/// A SHA-256 in lower-case hex.
+/// A digest in lower-case hex: SHA-256, or SHA-384 of a document that administrators signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileName(String);
 
@@ -27,7 +27,7 @@ pub(crate) struct FileName(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is not NUMBER/checkpoint, NUMBER/cosignatures, NUMBER/tile/LEVEL/INDEX[.p/WIDTH], \
-     NUMBER/tile/entries/INDEX[.p/WIDTH] or files/SHA256"
+     NUMBER/tile/entries/INDEX[.p/WIDTH] or files/DIGEST"
 )]
 pub(crate) struct NoLogPath;
 
@@ -42,7 +42,7 @@ impl FromStr for FileName {
 
     fn from_str(name: &str) -> Result<Self, NoLogPath> {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if name.len() == 64 && name.bytes().all(hex) {
+        if matches!(name.len(), 64 | 96) && name.bytes().all(hex) {
             Ok(Self(name.to_owned()))
         } else {
             Err(NoLogPath)

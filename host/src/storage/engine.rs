@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
 
 use super::names::{BlobName, NameFragment};
-use super::{Batch, Removal, StorageError, file};
+use super::{Batch, LOG, Removal, StorageError, file};
 use crate::error::Error;
 use crate::metrics::Metrics;
 
@@ -26,6 +26,11 @@ const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 const OWN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("own");
 /// Bytes of all names and blobs.
 const BYTES: &str = "bytes";
+/// Of them, those of the audit log that wait to be archived. They do not count against the quota: without them no
+/// share may leave, and they are only passing through.
+const LOG_BYTES: &str = "log_bytes";
+/// How many may wait.
+const LOG_BYTES_LIMIT: u64 = 1 << 30;
 
 /// Between two attempts to open a failed storage.
 const RETRY: Duration = Duration::from_millis(500);
@@ -262,6 +267,7 @@ impl Engine {
             let mut blobs = transaction.open_table(BLOBS)?;
             let mut own = transaction.open_table(OWN)?;
             used = totals.get(BYTES)?.map_or(0, |bytes| bytes.value());
+            let mut of_log = totals.get(LOG_BYTES)?.map_or(0, |bytes| bytes.value());
             for batch in batches {
                 if let Some(guard) = &batch.guard {
                     let there = blobs.get(guard.name.as_str())?;
@@ -276,20 +282,30 @@ impl Engine {
                     results.push(Err(StorageError::Conflict(changed)));
                     continue;
                 }
-                let mut new = used;
+                let (mut new, mut new_of_log) = (used, of_log);
                 for (name, blob) in &batch.blobs {
                     let name = name.as_str();
-                    let size = |blob: &[u8]| size(name, blob);
-                    let old = blobs.get(name)?.map_or(0, |old| size(old.value()));
-                    new = new.saturating_sub(old).saturating_add(size(blob));
+                    let old = blobs.get(name)?.map_or(0, |old| size(name, old.value()));
+                    let replace =
+                        |total: u64| total.saturating_sub(old).saturating_add(size(name, blob));
+                    new = replace(new);
+                    if name.starts_with(LOG) {
+                        new_of_log = replace(new_of_log);
+                    }
                 }
                 // Over quota, what makes the storage no larger is still welcome.
-                if new > self.quota_bytes && new > used {
+                let (state, new_state) =
+                    (used.saturating_sub(of_log), new.saturating_sub(new_of_log));
+                if new_state > self.quota_bytes && new_state > state {
                     results.push(Err(StorageError::Quota {
-                        used,
-                        wanted: new - used,
+                        used: state,
+                        wanted: new_state - state,
                         quota: self.quota_bytes,
                     }));
+                    continue;
+                }
+                if new_of_log > LOG_BYTES_LIMIT && new_of_log > of_log {
+                    results.push(Err(StorageError::Backlog { waiting: of_log }));
                     continue;
                 }
                 for (name, blob) in &batch.blobs {
@@ -297,16 +313,21 @@ impl Engine {
                 }
                 for Removal { name, .. } in &batch.removals {
                     if let Some(old) = blobs.remove(name.as_str())? {
-                        new = new.saturating_sub(size(name.as_str(), old.value()));
+                        let removed = size(name.as_str(), old.value());
+                        new = new.saturating_sub(removed);
+                        if name.as_str().starts_with(LOG) {
+                            new_of_log = new_of_log.saturating_sub(removed);
+                        }
                     }
                 }
                 for (key, value) in &batch.own {
                     own.insert(key.as_str(), value.as_slice())?;
                 }
-                used = new;
+                (used, of_log) = (new, new_of_log);
                 results.push(Ok(()));
             }
             totals.insert(BYTES, used)?;
+            totals.insert(LOG_BYTES, of_log)?;
         }
         transaction.commit()?;
         self.metrics.storage_commits.increment(1);

@@ -290,7 +290,9 @@ impl From<StorageError> for Status {
     fn from(error: StorageError) -> Self {
         let message = error.to_string();
         match error {
-            StorageError::Quota { .. } | StorageError::Full(_) => Self::resource_exhausted(message),
+            StorageError::Quota { .. } | StorageError::Backlog { .. } | StorageError::Full(_) => {
+                Self::resource_exhausted(message)
+            }
             StorageError::Conflict(_) => Self::aborted(message),
             StorageError::Fault(_) => Self::internal(message),
             StorageError::Stopped => Self::unavailable(message),

@@ -56,6 +56,7 @@ async fn of_two_on_the_same_disk_the_peers_deal_with_the_newer_and_the_older_sto
 
     let second = Second::start(&running, "ceo", "copy", &["cto", "cloud"]).await;
     let newer = second.state_when(&running, holds).await.boot_id;
+    running.cluster.start_party("ceo").await.unwrap();
     let older = running.state_when("ceo", lost).await;
     assert!(older.message.contains("newer enclave"), "{}", older.message);
     let ceo = running.client("ceo").await;
@@ -103,6 +104,12 @@ async fn cut_off_from_one_peer_a_second_instance_never_gets_enough_grants() {
         .unwrap_err();
     assert_eq!(reason(&refused).1, "LEASE_NOT_HELD");
     // The one in service has cloud still, and signs with it.
+    running.cluster.start_party("ceo").await.unwrap();
+    running
+        .cluster
+        .wait_connected(&["ceo", "cloud"])
+        .await
+        .unwrap();
     let ceo = running.client("ceo").await;
     let signed = ceo
         .sign(&key.name, "r", &psbt_payload(&key, 40_000), PATIENCE)

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use arca_audit::entry::{Entry, Event};
 use arca_host::{DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
 use arca_proto::v1::{
     GetBlobRequest, GetBlobResponse, GetLogFileRequest, GetLogFileResponse, ListBlobsRequest,
@@ -108,9 +109,17 @@ impl Held {
     }
 }
 
-/// Whether a put makes nothing but an entry of the state's history, such as the intent to sign.
-pub fn is_entry(put: &PutBlobsRequest) -> bool {
-    names(put) == ["anchor"]
+/// Whether a put brings an intent to sign into the audit log.
+pub fn is_intent(put: &PutBlobsRequest) -> bool {
+    let bundles = put.blobs.iter();
+    let mut bundles = bundles.filter(|blob| blob.name.contains("/entries/"));
+    bundles.any(|bundle| {
+        let entries = arca_audit::tile::decode_entries(&bundle.blob).unwrap();
+        entries.into_iter().any(|entry| {
+            let event = Entry::decode(entry).unwrap().event;
+            matches!(event, Event::SigningIntent(_))
+        })
+    })
 }
 
 /// Whether a put changes the sealed state.

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use crate::{
     common::{PATIENCE, Running, prepared, started},
     disk::{holds, lost},
-    interposed::{Interposed, is_change, is_entry},
+    interposed::{Interposed, is_change, is_intent},
 };
 
 /// Whoever is killed or lied to, and who it signs with.
@@ -180,7 +180,7 @@ impl Scene {
         }
         let before = self.quiet().await;
         let made = self.made_by_other().await;
-        let armed = self.interposed.storage.arm(is_entry);
+        let armed = self.interposed.storage.arm(is_intent);
         let asked = self.ask(key, coordinator).await;
         let mut held = armed.reached().await;
         match moment {
@@ -276,7 +276,7 @@ async fn writes_that_come_late_or_through_in_silence_neither_go_back_nor_stop_th
 
     // Given up, and carried out by the host after others.
     scene.quiet().await;
-    let armed = scene.interposed.storage.arm(is_entry);
+    let armed = scene.interposed.storage.arm(is_intent);
     let asked = scene.ask(&key, VICTIM).await;
     let mut late = armed.reached().await;
     late.answer(Err(Status::unavailable("lost")));
@@ -287,7 +287,7 @@ async fn writes_that_come_late_or_through_in_silence_neither_go_back_nor_stop_th
     scene.all_sign().await;
 
     // Given up, and carried out while the next one is on its way.
-    let armed = scene.interposed.storage.arm(is_entry);
+    let armed = scene.interposed.storage.arm(is_intent);
     let asked = scene.ask(&key, VICTIM).await;
     let mut silent = armed.reached().await;
     silent.deliver().await.unwrap();
@@ -306,7 +306,7 @@ async fn a_host_that_only_says_that_it_stored_is_found_out_by_the_peers() {
     let mut scene = Scene::set().await;
     let key = scene.bip340.clone();
     let before = scene.quiet().await;
-    let armed = scene.interposed.storage.arm(is_entry);
+    let armed = scene.interposed.storage.arm(is_intent);
     let asked = scene.ask(&key, VICTIM).await;
     let mut withheld = armed.reached().await;
     withheld.answer(Ok(()));
@@ -350,7 +350,7 @@ async fn a_host_that_says_that_it_is_full_and_stored_stops_the_party_and_takes_i
     let mut scene = Scene::set().await;
     let key = scene.bip340.clone();
     let before = scene.quiet().await;
-    let armed = scene.interposed.storage.arm(is_entry);
+    let armed = scene.interposed.storage.arm(is_intent);
     let asked = scene.ask(&key, VICTIM).await;
     let mut stored = armed.reached().await;
     stored.deliver().await.unwrap();

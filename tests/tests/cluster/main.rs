@@ -13,6 +13,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod audit;
 mod bad_input;
 mod common;
 mod crashes;

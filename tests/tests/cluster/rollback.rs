@@ -99,6 +99,8 @@ async fn a_disk_from_before_a_share_left_is_refused_at_a_party_that_only_helped(
     let ceo = running.client("ceo").await;
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
     running.keep_disk_of_running("cto", "before").await;
+    running.cluster.start_party("cto").await.unwrap();
+    connected(&running.cluster).await;
     running.cluster.party_mut("cloud").unwrap().kill().await;
     let signed = ceo
         .sign(&key.name, "r", &psbt_payload(&key, 40_000), PATIENCE)
@@ -189,6 +191,13 @@ async fn acceptance(running: &Running, signers: &[&str]) -> AcceptLossRequest {
         acceptance,
         signatures: signatures.collect(),
     }
+}
+
+/// Has two administrators accept that `ceo` goes on from what it has.
+pub async fn accept_loss(running: &Running) {
+    let accepted = acceptance(running, &["alice", "bob"]).await;
+    let mut service = PartyServiceClient::new(running.raw_treasury("ceo").await);
+    service.accept_loss(accepted).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

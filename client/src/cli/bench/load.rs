@@ -25,7 +25,7 @@ pub(super) enum Operation {
 }
 
 /// What was made before the request.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ahead {
     /// The scheme has nothing to make ahead.

@@ -96,8 +96,11 @@ impl Link {
         let claim = Claim {
             start: Some(state.clone()),
             current: Some(state),
+            log: 1,
+            log_key: log_key().verifying_key().to_bytes().to_vec(),
+            witness_key: witness_key().verifying_key().to_bytes().to_vec(),
         };
-        for body in [Body::Claim(claim), Body::Grant(Grant {})] {
+        for body in [Body::Claim(claim), Body::Grant(Grant::default())] {
             self.outgoing
                 .send(Ok(frame(&[], 0, &self.peer.clone(), 0, body)))
                 .await
@@ -442,7 +445,11 @@ impl Betrayed {
             for (to, body) in outbox {
                 sent += 1;
                 let peer = &participants[usize::from(to.get()) - 1];
-                let message = Body::Round(RoundMessage { round, body });
+                let message = Body::Round(RoundMessage {
+                    round,
+                    body,
+                    intent: None,
+                });
                 let message = frame(&opening.session, opening.key_epoch, peer, sent, message);
                 self.link(peer).send(message).await;
             }
@@ -471,6 +478,7 @@ impl Betrayed {
                         let message = Body::Round(RoundMessage {
                             round: round + 1,
                             body,
+                            intent: None,
                         });
                         let message =
                             frame(&opening.session, opening.key_epoch, peer, sent, message);
@@ -545,9 +553,18 @@ fn frame(session: &[u8], key_epoch: u64, to: &str, sequence: u64, body: Body) ->
         from,
         to,
         sequence,
-        state: None,
         body: Some(body),
+        ..Frame::default()
     }
+}
+
+/// The keys of the traitor's audit log.
+fn log_key() -> ed25519_dalek::SigningKey {
+    ed25519_dalek::SigningKey::from_bytes(&[7; 32])
+}
+
+fn witness_key() -> ed25519_dalek::SigningKey {
+    ed25519_dalek::SigningKey::from_bytes(&[8; 32])
 }
 
 /// What the enclaves hash of a key before it is made; written down here a second time so that a change shows.
@@ -790,7 +807,13 @@ async fn sign_against(conduct: Conduct) {
                 continue;
             }
             *count.lock().unwrap() += 1;
-            let round = |round, body| Body::Round(RoundMessage { round, body });
+            let round = |round, body| {
+                Body::Round(RoundMessage {
+                    round,
+                    body,
+                    intent: None,
+                })
+            };
             let body = match conduct {
                 Conduct::Garbage => round(1, vec![0xab; 300]),
                 Conduct::WrongRound => round(7, Vec::new()),
