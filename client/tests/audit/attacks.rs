@@ -96,15 +96,15 @@ fn a_host_that_shows_another_history_is_found_out() {
     replace_log(&mut export, &forked, "cloud");
     let report = audit(&export, &trust);
     assert_eq!(errors(&report), ["log-forked"]);
-    // The others saw it; and it saw others who had seen it otherwise.
-    let by = |party: &str| {
-        let of = report
-            .findings
-            .iter()
-            .find(|finding| finding.party.as_deref() == Some(party));
-        of.unwrap().message.clone()
+    // The others saw it otherwise, each of which says so once, and it saw the others otherwise.
+    let by = |party: &str, of: &str| {
+        report.findings.iter().any(|finding| {
+            finding.party.as_deref() == Some(party)
+                && finding.message.contains(&format!("of {of}:"))
+        })
     };
-    assert!(by("ceo").contains("cloud") && by("cto").contains("cloud"));
+    assert!(by("ceo", "cloud") && by("cto", "cloud") && by("cloud", "ceo"));
+    assert_eq!(report.findings.len(), 4);
     let mut of_cloud = report
         .witnesses
         .iter()
