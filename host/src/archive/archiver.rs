@@ -1,6 +1,6 @@
 //! What fills the archive: one task, one pass at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arca_audit::tile::TilePath;
@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+use super::log::edge_tiles;
 use super::notes::Note;
 use super::path::FileName;
 use super::{Archive, Damage, LogError, LogPath, fragment, in_full_tiles};
@@ -48,8 +49,6 @@ struct Progress {
     stopped: bool,
     /// The enclave's checkpoint that is not published yet.
     due: Option<Due>,
-    /// Whether partial tiles that a crash left there have been looked for.
-    tidied: bool,
 }
 
 /// A checkpoint on its way, and since when there has been one.
@@ -211,7 +210,7 @@ impl Archiver {
         }
         let path = LogPath::Checkpoint(number).to_string();
         let Some(content) = archive.0.files.read(&path).await? else {
-            return Ok(());
+            return self.tidy(number, 0).await;
         };
         let differs = || Damage::Differs { what: path.clone() };
         let published = Note::parse(&content).ok_or_else(differs)?;
@@ -230,6 +229,7 @@ impl Archiver {
         } else if archive.root_at(number, published.size()).await? != *published.root() {
             return Err(differs().into());
         }
+        self.tidy(number, published.size()).await?;
         archive.0.notes.publish(number, published);
         Ok(())
     }
@@ -245,7 +245,9 @@ impl Archiver {
         if let Some(log) = archive.0.logs().get_mut(&number) {
             log.moved_to(&step);
         }
-        match archive.0.store.put(step.into_batch()).await {
+        let published = archive.0.notes.published(number);
+        let published = published.map_or(0, |published| published.size());
+        match archive.0.store.put(step.into_batch(published)).await {
             Ok(()) => Ok(true),
             Err(error) => {
                 // Whether it happened is open, so the database has to say.
@@ -371,10 +373,7 @@ impl Archiver {
             progress.due = Some(due);
             return Ok(now);
         }
-        let tidied = progress.tidied;
-        self.publish_now(number, due.note, published, tidied)
-            .await?;
-        self.logs.entry(number).or_default().tidied = true;
+        self.publish_now(number, due.note, published).await?;
         Ok(idle)
     }
 
@@ -383,7 +382,6 @@ impl Archiver {
         number: u64,
         note: Note,
         published: Option<Note>,
-        tidied: bool,
     ) -> Result<(), LogError> {
         let Self { archive, .. } = self;
         let size = note.size();
@@ -404,42 +402,42 @@ impl Archiver {
         archive.0.files.replace(&checkpoint, content).await?;
         archive.0.notes.publish(number, note);
 
-        let mut outgrown: Vec<String> = Vec::new();
         let older = published.map_or(0, |published| published.size());
-        let old = partial_tiles(older).filter(|path| !partial.contains_key(path));
-        outgrown.extend(old.map(|path| name(&path)));
-        if !tidied {
-            outgrown.extend(self.left_over(number, older, &partial).await?);
-        }
-        // They do no harm; the next start looks for them.
-        if let Err(error) = archive.0.files.delete(outgrown).await {
+        let outgrown = partial_tiles(older).filter(|path| !partial.contains_key(path));
+        // They do no harm.
+        if let Err(error) = archive
+            .0
+            .files
+            .delete(outgrown.map(|it| name(&it)).collect())
+            .await
+        {
             warn!(%error, "partial tiles that are outgrown stay in the archive");
         }
         Ok(())
     }
 
-    /// Partial tiles that a killed host left at the edge.
-    async fn left_over(
-        &self,
-        number: u64,
-        older: u64,
-        partial: &Tiles,
-    ) -> Result<Vec<String>, LogError> {
+    /// Deletes partial tiles that a killed host left behind: those of a checkpoint that it did not publish any more, or
+    /// that the one it published had outgrown.
+    async fn tidy(&self, number: u64, published: u64) -> Result<(), LogError> {
+        let Self { archive, .. } = self;
+        let edges = archive
+            .with_log(number, |log, _| Ok(log.old_edges()))
+            .await?;
+        let mut edges = edges.unwrap_or_default();
+        edges.extend(edge_tiles(published).map(|path| path.full()));
+        let needed: BTreeSet<TilePath> = partial_tiles(published).collect();
         let mut left = Vec::new();
-        let old = partial_tiles(older);
-        for path in partial.keys().copied().chain(old) {
-            let folder = format!("{}.p", LogPath::Tile(number, path.full()));
-            for width in self.archive.0.files.list(&folder).await? {
-                let found = width
-                    .parse()
-                    .ok()
-                    .and_then(|width| TilePath::new(path.kind(), path.index(), width).ok());
-                if found.is_some_and(|found| !partial.contains_key(&found)) {
-                    left.push(format!("{folder}/{width}"));
+        for path in edges {
+            let folder = format!("{}.p", LogPath::Tile(number, path));
+            for width in archive.0.files.list(&folder).await? {
+                let width = width.parse().ok();
+                let found = width.and_then(|it| TilePath::new(path.kind(), path.index(), it).ok());
+                if let Some(found) = found.filter(|found| !needed.contains(found)) {
+                    left.push(LogPath::Tile(number, found).to_string());
                 }
             }
         }
-        Ok(left)
+        Ok(archive.0.files.delete(left).await?)
     }
 }
 

@@ -4,7 +4,7 @@
 //! are in full tiles of the archive; so the partial tiles of the archive are never needed to go on, and a full tile
 //! can be made anew until it is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arca_audit::leaf_hash;
 use arca_audit::tile::{TILE_WIDTH, TileKind, TilePath, decode_entries, encode_entries};
@@ -24,6 +24,8 @@ const TOGETHER_BYTES: usize = 8 * 1024 * 1024;
 const SCAN: usize = 2 * 1024 * 1024;
 
 const WIDTH: u64 = TILE_WIDTH as u64;
+/// Levels of tiles: 256^8 is more than a log can have.
+const LEVELS: u8 = 8;
 
 /// One log.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub(super) struct Log {
     number: u64,
     /// Of what is in full tiles of the archive.
     moved: TileWriter,
+    /// Size of the checkpoint that was published when tiles were moved for the last time before the start.
+    published_before: u64,
     /// Of all entries.
     seen: TileWriter,
     /// Full hash tiles above the lowest that are not in the archive. The lowest are made of entries when they are asked for.
@@ -60,12 +64,13 @@ pub(super) struct Move {
 impl Log {
     /// A log as the host remembers it, or one that it has moved nothing of.
     pub(super) fn open(number: u64, remembered: Option<&[u8]>) -> Result<Self, LogError> {
-        let moved = match remembered {
-            None => TileWriter::new(),
+        let (moved, published_before) = match remembered {
+            None => (TileWriter::new(), 0),
             Some(remembered) => recall(remembered).ok_or(Damage::Remembered)?,
         };
         Ok(Self {
             number,
+            published_before,
             seen: moved.clone(),
             moved,
             full: Tiles::new(),
@@ -75,6 +80,15 @@ impl Log {
     /// Entries in full tiles of the archive.
     pub(super) fn moved(&self) -> u64 {
         self.moved.size()
+    }
+
+    /// Where a host that was killed can have left partial tiles that nobody needs: the tiles at the edges of what was
+    /// moved last and of what had been published then, as if they were full.
+    pub(super) fn old_edges(&self) -> BTreeSet<TilePath> {
+        let edge = |size| edge_tiles(size).map(|path| path.full());
+        edge(self.moved())
+            .chain(edge(self.published_before))
+            .collect()
     }
 
     /// All entries.
@@ -210,10 +224,10 @@ impl Log {
 
 impl Move {
     /// What the database does once the files are durable.
-    pub(super) fn into_batch(self) -> Batch {
+    pub(super) fn into_batch(self, published: u64) -> Batch {
         Batch {
             removals: self.removals,
-            own: vec![(own_key(self.number), remember(&self.moved))],
+            own: vec![(own_key(self.number), remember(&self.moved, published))],
             ..Batch::default()
         }
     }
@@ -224,15 +238,34 @@ pub(super) fn own_key(number: u64) -> String {
     format!("{LOG}{number}")
 }
 
-/// A log as the host remembers it: its size, then the hashes of its partial tiles, lowest first.
-fn remember(moved: &TileWriter) -> Vec<u8> {
+/// The last tile of each kind, and the one that comes after it if it is full.
+pub(super) fn edge_tiles(size: u64) -> impl Iterator<Item = TilePath> {
+    let levels = (0..LEVELS).map(|level| TileKind::Hashes { level });
+    let kinds = std::iter::once(TileKind::Entries).chain(levels);
+    kinds.filter_map(move |kind| {
+        let height = match kind {
+            TileKind::Hashes { level } => u32::from(level) * 8,
+            TileKind::Entries => 0,
+        };
+        let index = size.checked_shr(height).unwrap_or(0) / WIDTH;
+        // Higher up there is nothing yet.
+        let there = height == 0 || size.checked_shr(height).unwrap_or(0) > 0;
+        TilePath::new(kind, index, 1).ok().filter(|_| there)
+    })
+}
+
+/// A log as the host remembers it: how much was moved, what was published, then the hashes of the partial tiles of
+/// what was moved, lowest first.
+fn remember(moved: &TileWriter, published: u64) -> Vec<u8> {
     let mut bytes = moved.size().to_be_bytes().to_vec();
+    bytes.extend(published.to_be_bytes());
     moved.partial().iter().for_each(|(_, it)| bytes.extend(it));
     bytes
 }
 
-fn recall(bytes: &[u8]) -> Option<TileWriter> {
-    let (size, mut rest) = bytes.split_first_chunk()?;
+fn recall(bytes: &[u8]) -> Option<(TileWriter, u64)> {
+    let (size, rest) = bytes.split_first_chunk()?;
+    let (published, mut rest) = rest.split_first_chunk()?;
     let size = u64::from_be_bytes(*size);
     if size % WIDTH != 0 {
         return None;
@@ -244,7 +277,8 @@ fn recall(bytes: &[u8]) -> Option<TileWriter> {
         rest = after;
     }
     let writer = TileWriter::resume(size, &tiles).ok()?;
-    rest.is_empty().then_some(writer)
+    rest.is_empty()
+        .then_some((writer, u64::from_be_bytes(*published)))
 }
 
 /// Blobs of entries with the index of their first one: from the one that has `from` in it, if any has.
