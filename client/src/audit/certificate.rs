@@ -260,7 +260,7 @@ fn walk(
     steps.step(
         "threshold",
         "as many different parties of the key as it needs have signed",
-        || threshold(given(certificate)?, given(key)?),
+        || threshold(given(certificate)?, given(key)?, given(manifest)?),
     );
     let names = certificate.map(|certificate| certificate.parties.iter());
     let mut parties = Vec::new();
@@ -297,7 +297,18 @@ fn every_signature(signed: &SignedManifest) -> Result<(), Problem> {
     Ok(())
 }
 
-fn threshold(certificate: &Certificate, key: &Key) -> Result<((), String), Problem> {
+fn threshold(
+    certificate: &Certificate,
+    key: &Key,
+    manifest: &Manifest,
+) -> Result<((), String), Problem> {
+    if let Some(name) = key
+        .parties
+        .iter()
+        .find(|name| manifest.party(name).is_none())
+    {
+        return Err(format!("the manifest names no party {name:?}"));
+    }
     let names: Vec<&str> = certificate
         .parties
         .iter()

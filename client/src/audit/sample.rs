@@ -25,7 +25,7 @@ use arca_audit::writer::{BundleWriter, TileWriter};
 use arca_audit::{Hash, inclusion_proof, leaf_hash};
 use ed25519_dalek::{Signer as _, SigningKey};
 use p384::pkcs8::EncodePublicKey as _;
-use rand_core::{OsRng, RngCore as _};
+use rand_core::OsRng;
 use sha2::{Digest as _, Sha256};
 use x509_cert::builder::{Builder as _, RequestBuilder};
 use x509_cert::der::{Encode as _, pem};
@@ -95,15 +95,26 @@ pub struct Plan {
     pub restart_every: u64,
 }
 
+/// The same at each run, so that runs of one sample begin alike.
+fn boot(member: &Member, session: u64) -> [u8; 16] {
+    let digest = Sha256::new()
+        .chain_update(member.name)
+        .chain_update(session.to_be_bytes())
+        .finalize();
+    let mut boot = [0; 16];
+    boot.iter_mut()
+        .zip(digest)
+        .for_each(|(to, from)| *to = from);
+    boot
+}
+
 fn named(bytes: &str) -> Result<KeyName> {
     bytes.parse().map_err(Error::bug)
 }
 
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    OsRng.fill_bytes(&mut bytes);
-    bytes
-}
+/// What a party's enclave would have to do for its log to be false: changes an entry of a party before it is logged, or
+/// has it left out by giving false.
+pub type Tamper<'t> = &'t mut dyn FnMut(&str, &mut Entry) -> bool;
 
 impl Sample {
     /// Draws all keys and signs the manifest.
@@ -223,12 +234,36 @@ impl Sample {
         Ok(export)
     }
 
+    /// As [`export`](Self::export), with logs that are sound as logs and say something false.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] alone.
+    pub fn export_false(&self, plan: &Plan, tamper: Tamper<'_>) -> Result<Memory> {
+        let mut export = Memory::default();
+        let mut sink = |path: &str, content: &[u8]| {
+            export.0.insert(path.to_owned(), content.to_vec());
+            Ok(())
+        };
+        self.run(plan, &mut sink, tamper, |_| ())?;
+        Ok(export)
+    }
+
     /// Writes an export as it is made; memory does not grow with it. `progress` is told how many sessions are done.
     ///
     /// # Errors
     /// What `sink` fails with.
-    pub fn write(&self, plan: &Plan, sink: Sink<'_>, mut progress: impl FnMut(u64)) -> Result<()> {
-        let mut run = Run::new(self, false, sink)?;
+    pub fn write(&self, plan: &Plan, sink: Sink<'_>, progress: impl FnMut(u64)) -> Result<()> {
+        self.run(plan, sink, &mut |_, _| true, progress)
+    }
+
+    fn run(
+        &self,
+        plan: &Plan,
+        sink: Sink<'_>,
+        tamper: Tamper<'_>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let mut run = Run::new(self, false, sink, tamper)?;
         for session in 0..plan.sessions {
             let restarts =
                 plan.restart_every > 0 && session > 0 && session.is_multiple_of(plan.restart_every);
@@ -247,7 +282,8 @@ impl Sample {
     /// [`Error::Bug`] alone.
     pub fn certificate(&self, sessions: u64) -> Result<Vec<u8>> {
         let mut ignore = |_: &str, _: &[u8]| Ok(());
-        let mut run = Run::new(self, true, &mut ignore)?;
+        let mut honest = |_: &str, _: &mut Entry| true;
+        let mut run = Run::new(self, true, &mut ignore, &mut honest)?;
         let mut last = None;
         for session in 0..sessions.max(1) {
             last = Some(run.sign(session, false)?);
@@ -377,11 +413,17 @@ struct Run<'a, 's> {
     sample: &'a Sample,
     logs: Vec<Writer>,
     sink: Sink<'s>,
+    tamper: Tamper<'s>,
     time: u64,
 }
 
 impl<'a, 's> Run<'a, 's> {
-    fn new(sample: &'a Sample, keep_leaves: bool, sink: Sink<'s>) -> Result<Self> {
+    fn new(
+        sample: &'a Sample,
+        keep_leaves: bool,
+        sink: Sink<'s>,
+        tamper: Tamper<'s>,
+    ) -> Result<Self> {
         let logs = sample.members.iter().map(|_| Writer {
             tiles: TileWriter::new(),
             bundles: BundleWriter::new(),
@@ -396,6 +438,7 @@ impl<'a, 's> Run<'a, 's> {
             sample,
             logs: logs.collect(),
             sink,
+            tamper,
             time: sample.began_ms,
         };
         run.start(0)?;
@@ -474,7 +517,7 @@ impl<'a, 's> Run<'a, 's> {
         let manifest = serde_json::to_vec(&self.sample.signed_manifest()).map_err(Error::bug)?;
         for place in 0..self.logs.len() {
             let member = self.member(place)?;
-            let boot = random();
+            let boot = boot(member, session);
             let document = member.evidence(&boot, &self.sample.digest, self.time)?;
             let digest: [u8; 32] = Sha256::digest(&document).into();
             let files = [&document, &manifest];
@@ -508,7 +551,8 @@ impl<'a, 's> Run<'a, 's> {
     /// Gives index and bytes.
     fn append(&mut self, place: usize, event: Event) -> Result<(u64, Vec<u8>)> {
         let log = self.log(place)?;
-        let entry = Entry {
+        let size = log.tiles.size();
+        let mut entry = Entry {
             version: entry::VERSION,
             time_ms: self.time,
             boot: Hex(log.boot),
@@ -516,8 +560,11 @@ impl<'a, 's> Run<'a, 's> {
             evidence: Hex(log.evidence),
             event,
         };
-        let bytes = entry.encode().map_err(Error::bug)?;
         let member = self.member(place)?;
+        if !(self.tamper)(member.name, &mut entry) {
+            return Ok((size, Vec::new()));
+        }
+        let bytes = entry.encode().map_err(Error::bug)?;
         let log = self
             .logs
             .get_mut(place)

@@ -570,8 +570,8 @@ fn compare(
                     }
                     row.compared += 1;
                     compared += 1;
-                    if question.root != roots.root() {
-                        row.holds = false;
+                    // The first one says it all: no later point of another history is one of this log.
+                    if question.root != roots.root() && std::mem::replace(&mut row.holds, false) {
                         let message = format!(
                             "it saw another history of log {} of {}: at {size} entries the root {}",
                             exported.log,
