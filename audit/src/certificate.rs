@@ -4,6 +4,7 @@
 //! anchors and the manifest, by whoever holds them. See `docs/audit-log.md`.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha384};
 
 use crate::entry::Hex;
 
@@ -176,6 +177,30 @@ pub struct Opening {
     pub key: KeyRecord,
     /// What came of it.
     pub signatures: Vec<Signature>,
+}
+
+/// The name of a file that entries name by digest, in hex: of evidence its SHA-256; of what administrators signed, in
+/// its one form, the SHA-384 of the bytes that they signed.
+pub fn file_name(content: &[u8]) -> String {
+    signed_bytes(content).map_or_else(
+        || hex::encode(Sha256::digest(content)),
+        |signed| hex::encode(Sha384::digest(signed)),
+    )
+}
+
+fn signed_bytes(content: &[u8]) -> Option<Vec<u8>> {
+    // Evidence is CBOR, which never begins so.
+    if content.first() != Some(&b'{') {
+        return None;
+    }
+    let (canonical, signed) = match serde_json::from_slice::<SignedManifest>(content) {
+        Ok(file) => (serde_json::to_vec(&file).ok()?, file.manifest.0),
+        Err(_) => {
+            let file: SignedAcceptance = serde_json::from_slice(content).ok()?;
+            (serde_json::to_vec(&file).ok()?, file.acceptance.0)
+        }
+    };
+    (canonical == content).then_some(signed)
 }
 
 /// Why bytes are no certificate.

@@ -64,7 +64,7 @@ pub struct Entry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Event {
-    /// First of every boot, and of every manifest within one.
+    /// First of every log, of every boot, and of every manifest within one.
     InstanceStarted(InstanceStarted),
     /// A manifest is in force.
     ManifestAccepted {
@@ -143,7 +143,7 @@ pub enum Event {
         /// Who is to blame, as far as is known.
         culprits: Vec<String>,
     },
-    /// The administrators accepted that later state is lost: this log begins after that.
+    /// The administrators accepted that later state is lost: this log begins with that.
     LossAccepted {
         /// SHA-384 of the acceptance, as signed.
         acceptance: Hex<48>,

@@ -363,12 +363,12 @@ impl Core {
             signatures: signatures_to_file(&signed.signatures),
         };
         let events = vec![
+            self.started(Some(self.log.point()))?,
             Event::LossAccepted {
                 acceptance: Hex(acceptance),
                 found: found.sequence,
                 resumed: to.sequence,
             },
-            self.started(Some(self.log.point()))?,
         ];
         self.state.keep_file(&acceptance, to_json(&file)?);
         self.state

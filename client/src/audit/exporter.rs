@@ -8,12 +8,12 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use arca_audit::certificate::file_name;
 use arca_audit::entry::{Entry, Event};
 use arca_audit::leaf_hash;
 use arca_audit::tile::{TILE_WIDTH, TileKind, TilePath};
 use arca_audit::writer::TileWriter;
 use arca_proto::v1;
-use sha2::{Digest as _, Sha256};
 
 use super::export::{self, Export, ExportedLog, openings_path};
 use super::service::LogCheckpoint;
@@ -353,10 +353,10 @@ impl Target<'_> {
             ))
         };
         if let Some(name) = file.path.strip_prefix("files/") {
-            if hex::encode(Sha256::digest(&file.content)) != name {
+            if file_name(&file.content) != name {
                 return Err(Error::unverified(
                     format!("file {name} of {}", self.log.party),
-                    "its name is not its SHA-256",
+                    "its name is not its digest",
                 ));
             }
             return self

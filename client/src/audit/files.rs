@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arca_attestation::loss::SignedLossAcceptance;
 use arca_attestation::manifest::SignedManifest;
-use arca_audit::certificate::{self, AdministratorSignature};
+use arca_audit::certificate::{self, AdministratorSignature, file_name};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use super::finding::{Code, Finding, Findings};
@@ -56,8 +56,8 @@ impl Files {
                     continue;
                 }
             };
-            if hex::encode(Sha256::digest(&content)) != name {
-                findings.add(malformed("its name is not its SHA-256"));
+            if file_name(&content) != name {
+                findings.add(malformed("its name is not its digest"));
                 continue;
             }
             self.take(&content);

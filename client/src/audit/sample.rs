@@ -14,6 +14,7 @@ use arca_attestation::{
 use arca_audit::bundle::TlogProof;
 use arca_audit::certificate::{
     self, AdministratorSignature, Base64, Certificate, KeyRecord, Opening, Request, Signature,
+    file_name,
 };
 use arca_audit::checkpoint::Checkpoint;
 use arca_audit::cosignature::cosign;
@@ -522,11 +523,7 @@ impl<'a, 's> Run<'a, 's> {
             let digest: [u8; 32] = Sha256::digest(&document).into();
             let files = [&document, &manifest];
             for file in files {
-                let path = format!(
-                    "{}/files/{}",
-                    member.name,
-                    hex::encode(Sha256::digest(file))
-                );
+                let path = format!("{}/files/{}", member.name, file_name(file));
                 self.put(&path, file)?;
             }
             if let Some(log) = self.logs.get_mut(place) {

@@ -1,7 +1,6 @@
 //! The audit log of a running cluster: what it proves, and what whoever owns a host can do to it.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -55,7 +54,7 @@ impl Running {
     /// The folder in which a party's host keeps its log.
     fn archive(&self, party: &str) -> PathBuf {
         let database = self.database(party);
-        database.parent().unwrap().join("log")
+        database.parent().unwrap().join("log").join(party)
     }
 
     async fn connected(&self) {
@@ -82,10 +81,6 @@ impl Running {
         };
         tokio::time::timeout(PATIENCE, moving).await.unwrap();
     }
-}
-
-fn codes(report: &Report) -> BTreeSet<&'static str> {
-    report.findings.iter().map(|finding| finding.code).collect()
 }
 
 fn findings(report: &Report) -> String {
@@ -217,7 +212,19 @@ async fn a_host_that_cuts_swaps_replays_or_changes_what_it_keeps_of_the_log_is_f
     for path in ceos {
         let content = fs::read(path).unwrap();
         let mut spoiled = vec![Vec::new(), content[..content.len() / 2].to_vec()];
-        for at in [0, content.len() / 2, content.len() - 1] {
+        // Behind the log's own signature in a checkpoint come those of witnesses. One that is of nobody that is known is
+        // ignored, as the format has it, and one that is missing is only missing.
+        let end = match path.ends_with("checkpoint") {
+            true => {
+                let text = String::from_utf8(content.clone()).unwrap();
+                text.find("=\n\u{2014} ").unwrap_or(text.len() - 1)
+            }
+            false => content.len(),
+        };
+        if path.ends_with("checkpoint") {
+            spoiled.truncate(1);
+        }
+        for at in [0, end / 2, end - 1] {
             let mut changed = content.clone();
             changed[at] ^= 1;
             spoiled.push(changed);
@@ -228,7 +235,9 @@ async fn a_host_that_cuts_swaps_replays_or_changes_what_it_keeps_of_the_log_is_f
         }
         fs::remove_file(path).unwrap();
         let report = running.judge(&honest);
-        assert!(!report.passed, "{} is gone", path.display());
+        // The others have the same manifest.
+        let is_manifest = path.file_name().unwrap().len() == 96;
+        assert_eq!(report.passed, is_manifest, "{} is gone", path.display());
         fs::write(path, &content).unwrap();
     }
     assert!(running.judge(&honest).passed);
@@ -269,7 +278,7 @@ async fn the_enclave_gives_no_proof_from_tiles_that_its_host_has_changed() {
         let refused = read.is_err() || proof.is_err();
         // A partial tile that a wider one has replaced is read no more.
         if !refused {
-            let (proof, entry) = proof.unwrap();
+            let (entry, proof) = proof.unwrap();
             let intact = running.proves(&proof, &entry);
             assert!(intact, "{}", path.display());
         } else if let Err(error) = read {
@@ -364,6 +373,7 @@ async fn a_party_that_lost_its_state_begins_another_log_and_the_auditor_is_told_
     let mut running = running().await;
     let ceo = running.client("ceo").await;
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
+    running.archived("ceo").await;
     running.keep_disk("ceo", "before").await;
     let archive = running.archive("ceo");
     let kept = running.file("archive-before");

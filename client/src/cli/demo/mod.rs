@@ -1,5 +1,6 @@
 //! `arca demo`: the running example from nothing to signatures, as separate processes.
 
+mod audited;
 mod bitcoin_spend;
 mod ethereum_transfer;
 mod report;
@@ -18,6 +19,7 @@ use arca_client::{
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
 use crate::cli::output::{class_shown, clean};
+use audited::audit;
 use ethereum_transfer::Account;
 use report::{Item, Report};
 
@@ -152,7 +154,10 @@ async fn steps(
     )?;
     start(report, cluster, &PARTIES, &PARTIES).await?;
     same_keys(report, cluster, &keys).await?;
-    sign_all(report, cluster, &keys, anvil.as_ref(), "cloud", &[]).await?;
+    let last = sign_all(report, cluster, &keys, anvil.as_ref(), "cloud", &[]).await?;
+
+    report.begin("An auditor takes the logs away and verifies them without a network");
+    audit(report, cluster, &last).await?;
 
     report.begin("The end");
     let started = Instant::now();
@@ -341,7 +346,7 @@ async fn sign_all(
     anvil: Option<&Anvil>,
     coordinator: &str,
     expected: &[&str],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<SigningRequest> {
     let client = cluster.cluster()?.party(coordinator).await?;
     let signer = Signer { client, expected };
     let root = DerivationPath::root();
@@ -359,7 +364,7 @@ async fn sign_all(
     report.signature(transfer.finish(key, &signed)?.took_for(took), &signed)?;
 
     let Some(anvil) = anvil else {
-        return Ok(());
+        return Ok(signed);
     };
     let (key, account) = (&keys.ecdsa, &keys.account);
     let transfer = ethereum_transfer::Transfer::prepare(key, account, anvil).await?;
@@ -367,7 +372,8 @@ async fn sign_all(
     let asked = key.at(account.path());
     let (signed, took) = signer.sign(report, what, asked, payload).await?;
     let mined = transfer.finish(key, account, &signed, anvil).await?;
-    report.signature(mined.took_for(took), &signed)
+    report.signature(mined.took_for(took), &signed)?;
+    Ok(signed)
 }
 
 /// Whom to ask, and who has to sign where the step is about that.
