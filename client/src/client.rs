@@ -452,4 +452,11 @@ impl Client {
     ) -> v1::operation_service_client::OperationServiceClient<tonic::transport::Channel> {
         v1::operation_service_client::OperationServiceClient::new(self.connection.channel.clone())
     }
+
+    pub(crate) fn audit_service(
+        &self,
+    ) -> v1::audit_service_client::AuditServiceClient<tonic::transport::Channel> {
+        v1::audit_service_client::AuditServiceClient::new(self.connection.channel.clone())
+            .max_decoding_message_size(LARGEST_PAGE)
+    }
 }

@@ -23,6 +23,7 @@
 
 pub mod address;
 pub mod appraisal;
+pub mod audit;
 mod authorizer;
 mod client;
 pub mod clock;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arca_attestation::{SigningAuthorization, manifest::Role};
+use arca_attestation::{SigningAuthorization, manifest::Role, request_commitment};
 use arca_policy::{Intent, Payload, Rejection};
 use arca_proto::v1::{CreateSigningRequestRequest, SigningPayload, signing_payload};
 use p256::pkcs8::DecodePublicKey;
@@ -30,6 +30,8 @@ pub struct Admitted {
     pub intent: Intent,
     /// What the initiator signed.
     pub digest: [u8; 32],
+    /// What the log names the request by.
+    pub commitment: [u8; 32],
     /// What nobody but the initiator could know before it made this request: depends on its signature.
     pub entropy: [u8; 32],
 }
@@ -81,17 +83,9 @@ pub async fn admit(
         .principal(initiator)
         .filter(|principal| principal.roles.contains(&Role::Initiator))
         .ok_or_else(|| unauthorized("the manifest names no such initiator"))?;
-    let message = SigningAuthorization {
-        cluster: membership.manifest.cluster(),
-        initiator,
-        request_id: &request.request_id,
-        key: &request.key,
-        payload_kind: kind,
-        payload: payload_bytes(&payload),
-        expire_ms,
-        derivation_path: &request.derivation_path,
-    }
-    .message();
+    let message = authorization(membership, initiator, request, kind, &payload)
+        .ok_or(Error::Bug("a time was read that cannot be read"))?
+        .message();
     let key = p256::PublicKey::from_public_key_der(&principal.identity)
         .map_err(|_| unauthorized("its key in the manifest is not a P-256 key"))?
         .to_sec1_bytes();
@@ -105,6 +99,7 @@ pub async fn admit(
         &[&digest, request.authorization.as_slice()],
     );
 
+    let commitment = request_commitment(&digest, &request.authorization);
     let held = core.key(&request.key).await?;
     let facts = held.record.facts()?;
     let intent = arca_policy::decode(&payload, &facts, &request.derivation_path)
@@ -113,8 +108,48 @@ pub async fn admit(
         held,
         intent,
         digest,
+        commitment,
         entropy,
     })
+}
+
+/// What the log names a request by, admitted or not; `None` for one without a payload.
+pub fn commitment(
+    membership: &Membership,
+    initiator: &str,
+    request: &CreateSigningRequestRequest,
+) -> Option<[u8; 32]> {
+    let (kind, payload) = payload(request.payload.as_ref()).ok()?;
+    let digest = authorization(membership, initiator, request, kind, &payload)?.digest();
+    Some(request_commitment(&digest, &request.authorization))
+}
+
+fn authorization<'a>(
+    membership: &'a Membership,
+    initiator: &'a str,
+    request: &'a CreateSigningRequestRequest,
+    payload_kind: &'a str,
+    payload: &'a Payload,
+) -> Option<SigningAuthorization<'a>> {
+    Some(SigningAuthorization {
+        cluster: membership.manifest.cluster(),
+        initiator,
+        request_id: &request.request_id,
+        key: &request.key,
+        payload_kind,
+        payload: payload_bytes(payload),
+        expire_ms: names::millis(request.expire_time.as_ref())?,
+        derivation_path: &request.derivation_path,
+    })
+}
+
+/// Kind and bytes of a request's payload.
+///
+/// # Errors
+/// [`Error::Reject`] when it has none.
+pub fn payload_of(request: &CreateSigningRequestRequest) -> Result<(&'static str, Vec<u8>), Error> {
+    let (kind, payload) = payload(request.payload.as_ref())?;
+    Ok((kind, payload_bytes(&payload).to_vec()))
 }
 
 fn payload(payload: Option<&SigningPayload>) -> Result<(&'static str, Payload), Error> {

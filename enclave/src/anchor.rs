@@ -1,16 +1,24 @@
-//! What the anchor says, byte by byte: where the state stands, the root of its index, and what this party
-//! remembers of its peers.
+//! What the anchor says, byte by byte: where the state stands, the root of its index, the edge of the audit log, and
+//! what this party remembers of its peers.
 //!
 //! ```text
 //! version[1]=1 sequence[8] head[32] has_root[1] root[32]
+//! log[8] size[8] then for each bit that is set in size, highest first: hash[32]
 //! count[2] then for each peer: length[1] name boot_id[16] grants[8] sequence[8] head[32] fenced[1] boot_id[16]...
+//!     has_log[1] then if it is 1: log[8] size[8] root[32] length[2] note
 //! ```
 
 use std::collections::BTreeMap;
 
+use arca_audit::{
+    Tree,
+    entry::{Hex, LogPoint},
+};
+
 use crate::{
     index::Digest,
     lease::{Anchor, Remembered},
+    log::SeenLog,
 };
 
 const VERSION: u8 = 1;
@@ -22,6 +30,8 @@ pub struct AnchorContent {
     pub anchor: Anchor,
     /// The index; `None` when there is no object.
     pub root: Option<Digest>,
+    /// Number of the audit log, and its edge.
+    pub log: (u64, Tree),
     /// By name of the peer.
     pub remembered: BTreeMap<String, Remembered>,
 }
@@ -33,6 +43,12 @@ impl AnchorContent {
         put_anchor(&mut out, &self.anchor);
         out.push(u8::from(self.root.is_some()));
         out.extend_from_slice(&self.root.unwrap_or_default());
+        let (number, tree) = &self.log;
+        out.extend_from_slice(&number.to_be_bytes());
+        out.extend_from_slice(&tree.size().to_be_bytes());
+        for hash in tree.edge() {
+            out.extend_from_slice(hash);
+        }
         out.extend(Self::encode_remembered(&self.remembered));
         out
     }
@@ -46,9 +62,15 @@ impl AnchorContent {
         let anchor = take_anchor(&mut rest)?;
         let [has_root] = take(&mut rest)?;
         let root = take::<32>(&mut rest)?;
+        let number = u64::from_be_bytes(take(&mut rest)?);
+        let size = u64::from_be_bytes(take(&mut rest)?);
+        let edge = (0..size.count_ones())
+            .map(|_| take(&mut rest))
+            .collect::<Option<Vec<_>>>()?;
         Some(Self {
             anchor,
             root: (has_root != 0).then_some(root),
+            log: (number, Tree::from_edge(size, edge).ok()?),
             remembered: Self::decode_remembered(rest)?,
         })
     }
@@ -67,6 +89,16 @@ impl AnchorContent {
             out.push(u8::try_from(peer.fenced.len()).unwrap_or(u8::MAX));
             for boot_id in &peer.fenced {
                 out.extend_from_slice(boot_id);
+            }
+            out.push(u8::from(peer.log.is_some()));
+            if let Some(seen) = &peer.log {
+                out.extend_from_slice(&seen.point.log.to_be_bytes());
+                out.extend_from_slice(&seen.point.size.to_be_bytes());
+                out.extend_from_slice(&seen.point.root.0);
+                // A checkpoint with one signature has some 300 bytes.
+                let length = u16::try_from(seen.note.len()).unwrap_or(u16::MAX);
+                out.extend_from_slice(&length.to_be_bytes());
+                out.extend_from_slice(&seen.note);
             }
         }
         out
@@ -89,11 +121,17 @@ impl AnchorContent {
             let fenced = (0..fenced)
                 .map(|_| take(&mut rest))
                 .collect::<Option<Vec<_>>>()?;
+            let [has_log] = take(&mut rest)?;
+            let log = match has_log {
+                0 => None,
+                _ => Some(take_seen(&mut rest)?),
+            };
             let peer = Remembered {
                 boot_id,
                 grants,
                 anchor,
                 fenced,
+                log,
             };
             remembered.insert(name, peer);
         }
@@ -113,6 +151,19 @@ fn take_anchor(rest: &mut &[u8]) -> Option<Anchor> {
     })
 }
 
+fn take_seen(rest: &mut &[u8]) -> Option<SeenLog> {
+    let point = LogPoint {
+        log: u64::from_be_bytes(take(rest)?),
+        size: u64::from_be_bytes(take(rest)?),
+        root: Hex(take(rest)?),
+    };
+    let length = u16::from_be_bytes(take(rest)?);
+    let (note, after) = rest.split_at_checked(usize::from(length))?;
+    *rest = after;
+    let note = note.to_vec();
+    Some(SeenLog { point, note })
+}
+
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, after) = rest.split_first_chunk::<N>()?;
     *rest = after;
@@ -129,18 +180,28 @@ mod tests {
             sequence: 7,
             head: [7; 32],
         };
-        let peer = |fenced| Remembered {
+        let peer = |fenced, log| Remembered {
             boot_id: [1; 16],
             grants: 3,
             anchor,
             fenced,
+            log,
+        };
+        let seen = SeenLog {
+            point: LogPoint {
+                log: 1,
+                size: 9,
+                root: Hex([9; 32]),
+            },
+            note: b"note".to_vec(),
         };
         let content = AnchorContent {
             anchor,
             root: Some([8; 32]),
+            log: (1, [[1; 32], [2; 32], [3; 32]].into_iter().collect()),
             remembered: [
-                ("cloud".to_owned(), peer(vec![])),
-                ("cto".to_owned(), peer(vec![[2; 16], [3; 16]])),
+                ("cloud".to_owned(), peer(vec![], Some(seen))),
+                ("cto".to_owned(), peer(vec![[2; 16], [3; 16]], None)),
             ]
             .into(),
         };

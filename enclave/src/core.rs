@@ -13,12 +13,16 @@ use arca_attestation::{
     manifest::{AdministratorSignature, Manifest, SignedManifest},
     verify_live,
 };
+use arca_audit::{
+    certificate::{self as audit, Base64, SignedAcceptance},
+    entry::{Event, Hex, InstanceStarted, LogPoint},
+};
 use arca_channel::{Attester, AttesterError, Clock, Endpoint, Identity, Limits};
 use arca_proto::v1 as wire;
 use arca_wipe::wiped;
 use prost::Message as _;
 use rand_core::RngCore as _;
-use sha2::{Digest, Sha384};
+use sha2::{Digest, Sha256, Sha384};
 use tokio::sync::{Notify, watch};
 use tonic::Code;
 use zeroize::Zeroizing;
@@ -29,6 +33,7 @@ use crate::{
     key::HeldKey,
     lane::Background,
     lease::{Anchor, Lease, Standing},
+    log::{Log, LogKeys},
     network::Network,
     operations::Operations,
     pairs::Pairs,
@@ -57,6 +62,14 @@ pub struct Membership {
     pub manifest: Arc<Manifest>,
     /// Goes into the header of everything sealed from now on.
     pub owner: Owner,
+}
+
+/// What is drawn once in a party's life, and sealed with its identity.
+struct Secrets {
+    /// Mixed into the generator.
+    hedge: Box<Zeroizing<[u8; 32]>>,
+    /// What the log's keys are derived from.
+    log_seed: Box<Zeroizing<[u8; 32]>>,
 }
 
 /// The shared part of the service.
@@ -93,8 +106,12 @@ pub struct Core {
     pub leasing: Notify,
     membership: watch::Sender<Option<Arc<Membership>>>,
     enrolling: tokio::sync::Mutex<()>,
-    /// Behind a pointer, so that it is in one place only.
-    hedge: Box<Zeroizing<[u8; 32]>>,
+    /// The audit log.
+    pub log: Arc<Log>,
+    /// Whether the identity was made in this boot.
+    identity_is_new: bool,
+    /// Behind pointers, so that each is in one place only.
+    secrets: Secrets,
     keys: Mutex<HashMap<String, Arc<HeldKey>>>,
 }
 
@@ -110,29 +127,34 @@ impl Core {
     ) -> Result<Arc<Self>, Error> {
         let randomness = Arc::new(Randomness::new(&*platform)?);
         let lease = Arc::new(Lease::default());
+        let log = Arc::new(Log::default());
         let state = SealedState::new(
             Arc::clone(&platform),
             Arc::clone(&randomness),
             Arc::clone(&lease),
+            Arc::clone(&log),
         );
         let stored = state.read_outside(&Owner::default(), PARTY_OBJECT).await?;
         let hardware = platform.identity().map(Identity::hardware).transpose()?;
-        let (identity, hedge, manifest) = match stored {
+        let identity_is_new = stored.is_none();
+        let (identity, secrets, signed) = match stored {
             Some(content) => wiped(|| restore(&content, hardware))?,
             None => {
                 let mut rng = randomness.generator(&*platform)?;
-                let mut hedge = Box::new(Zeroizing::new([0; 32]));
-                rng.fill_bytes(&mut hedge[..]);
+                let mut secrets = Secrets::default();
+                rng.fill_bytes(&mut secrets.hedge[..]);
+                rng.fill_bytes(&mut secrets.log_seed[..]);
                 let identity = match hardware {
                     Some(identity) => identity,
                     None => Identity::generate(&mut rng)?,
                 };
-                (identity, hedge, None)
+                (identity, secrets, None)
             }
         };
-        randomness.hedge(&hedge);
+        randomness.hedge(&secrets.hedge);
         let mut boot_id = [0; 16];
         randomness.generator(&*platform)?.fill_bytes(&mut boot_id);
+        log.begin(LogKeys::derive(&secrets.log_seed)?, boot_id);
         let endpoint = Arc::new(Endpoint::enclave(
             Arc::new(identity),
             Arc::new(PlatformAttester(Arc::clone(&platform))),
@@ -143,7 +165,11 @@ impl Core {
             Limits::default(),
         )?);
         let core = Arc::new(Self {
-            network: Arc::new(Network::new(state.anchor())),
+            network: Arc::new(Network::new(
+                state.anchor(),
+                Arc::clone(&log),
+                Arc::clone(&platform),
+            )),
             state,
             lease,
             randomness,
@@ -159,14 +185,16 @@ impl Core {
             leasing: Notify::new(),
             membership: watch::Sender::new(None),
             enrolling: tokio::sync::Mutex::new(()),
-            hedge,
+            log,
+            identity_is_new,
+            secrets,
             keys: Mutex::default(),
             platform,
         });
-        if let Some(manifest) = manifest {
+        if let Some((signed, manifest)) = signed {
             let manifest = Arc::new(manifest);
             core.endpoint.set_manifest(Arc::clone(&manifest))?;
-            core.join_cluster(&manifest).await?;
+            core.join_cluster(&manifest, &signed).await?;
         }
         Ok(core)
     }
@@ -261,9 +289,13 @@ impl Core {
             .await?;
         let manifest = Arc::new(manifest);
         match current {
-            None => self.join_cluster(&manifest).await?,
-            Some(_) => self.take_membership(&manifest)?,
+            None => self.join_cluster(&manifest, &signed).await?,
+            Some(_) => self.take_membership(&manifest, &signed).await?,
         }
+        self.note(Event::ManifestAccepted {
+            epoch,
+            digest: Hex(manifest.digest()),
+        });
         // The caller's own channel ends with the others; the answer leaves first.
         let core = Arc::clone(self);
         tokio::spawn(async move {
@@ -321,8 +353,22 @@ impl Core {
             sequence: accepted.resumed_sequence(),
             head: accepted.resumed_head(),
         };
+        let acceptance = accepted.digest();
+        let file = SignedAcceptance {
+            acceptance: Base64(signed.bytes.clone()),
+            signatures: signatures_to_file(&signed.signatures),
+        };
+        let events = vec![
+            Event::LossAccepted {
+                acceptance: Hex(acceptance),
+                found: found.sequence,
+                resumed: to.sequence,
+            },
+            self.started(Some(self.log.point()))?,
+        ];
+        self.state.keep_file(&acceptance, to_json(&file)?);
         self.state
-            .jump(&membership.owner, (found, to), &accepted.digest())
+            .jump(&membership.owner, (found, to), events)
             .await?;
         tracing::warn!(
             found = draft.found_sequence,
@@ -410,13 +456,24 @@ impl Core {
         let membership = self.membership()?;
         let id = crate::names::key_id(&held.record.name)?;
         let content = held.to_sealed()?;
+        let record = &held.record;
+        let event = if record.enabled {
+            Event::KeyEnabled {
+                key: record.name.clone(),
+                epoch: record.epoch,
+            }
+        } else {
+            Event::KeyCreated(record.to_event())
+        };
+        let object = key_object(id);
         let stored = self
             .state
-            .write(
+            .write_with(
                 &membership.owner,
-                &key_object(id),
-                held.record.epoch,
+                &object,
+                record.epoch,
                 &content,
+                vec![event],
             )
             .await?;
         self.remember_key(held);
@@ -424,27 +481,32 @@ impl Core {
     }
 
     /// The plaintext of the object "party": identity key (P-256 scalar, 32 bytes, big-endian; zeros where the hardware
-    /// holds it), hedge (32 bytes), encoded `SignedManifest`. In one buffer that never grows, so that no copy stays
+    /// holds it), hedge and log seed (32 bytes each), encoded `SignedManifest`. In one buffer that never grows, so that no copy stays
     /// behind.
     fn to_sealed(&self, signed: &SignedManifest) -> Zeroizing<Vec<u8>> {
         let manifest = manifest_to_wire(signed).encode_to_vec();
-        let mut content = Zeroizing::new(Vec::with_capacity(64 + manifest.len()));
+        let mut content = Zeroizing::new(Vec::with_capacity(96 + manifest.len()));
         match self.endpoint.identity().to_scalar() {
             Some(scalar) => content.extend_from_slice(&scalar),
             None => content.extend_from_slice(&[0; 32]),
         }
-        content.extend_from_slice(&self.hedge[..]);
+        content.extend_from_slice(&self.secrets.hedge[..]);
+        content.extend_from_slice(&self.secrets.log_seed[..]);
         content.extend_from_slice(&manifest);
         content
     }
 
     /// Decides by the first manifest of this boot, with the state that the host has.
-    async fn join_cluster(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
+    async fn join_cluster(
+        &self,
+        manifest: &Arc<Manifest>,
+        signed: &SignedManifest,
+    ) -> Result<(), Error> {
         let owner = self.owner(manifest)?;
         self.state.open(&owner).await?;
         // Last, because it can be done once a boot.
         self.platform.bind_manifest(&manifest.digest()).await?;
-        self.take_membership(manifest)
+        self.take_membership(manifest, signed).await
     }
 
     fn owner(&self, manifest: &Manifest) -> Result<Owner, Error> {
@@ -457,12 +519,27 @@ impl Core {
             cluster: manifest.cluster().to_owned(),
             party: party.name.clone(),
             manifest_digest: Some(manifest.digest()),
+            evidence: [0; 32],
         })
     }
 
-    /// Decides by this manifest from now on.
-    fn take_membership(&self, manifest: &Arc<Manifest>) -> Result<(), Error> {
-        let owner = self.owner(manifest)?;
+    /// Decides by this manifest from now on, and says in the log who does.
+    async fn take_membership(
+        &self,
+        manifest: &Arc<Manifest>,
+        signed: &SignedManifest,
+    ) -> Result<(), Error> {
+        let mut owner = self.owner(manifest)?;
+        let statement = self
+            .log
+            .keys()?
+            .statement(&owner, &self.boot_id, &manifest.digest());
+        let identity = self.endpoint.identity().spki();
+        let evidence = self
+            .platform
+            .evidence(&self.boot_id, &statement, identity)
+            .await?;
+        owner.evidence = Sha256::digest(&evidence).into();
         let party = owner.party.clone();
         let others = manifest.parties().iter().map(|party| party.name.clone());
         let others = others.filter(|name| *name != party).collect();
@@ -473,13 +550,39 @@ impl Core {
             epoch = manifest.epoch(),
             "enrolled"
         );
+        let file = audit::SignedManifest {
+            manifest: Base64(signed.bytes.clone()),
+            signatures: signatures_to_file(&signed.signatures),
+        };
+        self.state.keep_file(&owner.evidence, evidence);
+        self.state.keep_file(&manifest.digest(), to_json(&file)?);
         let manifest = Arc::clone(manifest);
         self.membership.send_replace(Some(Arc::new(Membership {
             party,
             manifest,
             owner,
         })));
+        self.note(self.started(None)?);
         Ok(())
+    }
+
+    /// What the log says of this instance.
+    fn started(&self, follows: Option<LogPoint>) -> Result<Event, Error> {
+        let keys = self.log.keys()?;
+        Ok(Event::InstanceStarted(InstanceStarted {
+            log_key: Hex(keys.log_key()),
+            witness_key: Hex(keys.witness_key()),
+            identity: Hex(Sha256::digest(self.endpoint.identity().spki()).into()),
+            first: self.identity_is_new,
+            follows,
+        }))
+    }
+
+    /// Enters an event into the log that nothing waits for; before there is a manifest, there is no log.
+    pub fn note(&self, event: Event) {
+        if let Some(membership) = &*self.membership.borrow() {
+            self.state.note(&membership.owner, event);
+        }
     }
 
     /// Refuses a manifest under which this enclave's own peers would refuse it.
@@ -538,7 +641,7 @@ pub fn key_object(id: &str) -> String {
     format!("key/{id}")
 }
 
-type Restored = (Identity, Box<Zeroizing<[u8; 32]>>, Option<Manifest>);
+type Restored = (Identity, Secrets, Option<(SignedManifest, Manifest)>);
 
 /// Reads what [`Core::to_sealed`] wrote. The hardware's identity, where there is one, is the party's.
 fn restore(content: &[u8], hardware: Option<Identity>) -> Result<Restored, Error> {
@@ -549,19 +652,48 @@ fn restore(content: &[u8], hardware: Option<Identity>) -> Result<Restored, Error
     let (identity, rest) = content
         .split_first_chunk::<32>()
         .ok_or_else(|| fault("no identity key"))?;
-    let (hedge, signed) = rest
+    let mut secrets = Secrets::default();
+    let (hedge, rest) = rest
         .split_first_chunk::<32>()
         .ok_or_else(|| fault("no hedge"))?;
+    secrets.hedge.copy_from_slice(hedge);
+    let (log_seed, signed) = rest
+        .split_first_chunk::<32>()
+        .ok_or_else(|| fault("no log seed"))?;
+    secrets.log_seed.copy_from_slice(log_seed);
     let scalar = Zeroizing::new(*identity);
     let identity = match hardware {
         Some(identity) => identity,
         None => Identity::from_scalar(&scalar)?,
     };
     let signed = wire::SignedManifest::decode(signed).map_err(|_| fault("no manifest"))?;
-    let manifest = manifest_from_wire(signed)?
+    let signed = manifest_from_wire(signed)?;
+    let manifest = signed
         .verify_stored()
         .map_err(|error| fault(&format!("its manifest does not verify: {error}")))?;
-    Ok((identity, Box::new(Zeroizing::new(*hedge)), Some(manifest)))
+    Ok((identity, secrets, Some((signed, manifest))))
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self {
+            hedge: Box::new(Zeroizing::new([0; 32])),
+            log_seed: Box::new(Zeroizing::new([0; 32])),
+        }
+    }
+}
+
+fn signatures_to_file(signatures: &[AdministratorSignature]) -> Vec<audit::AdministratorSignature> {
+    let signatures = signatures.iter();
+    let signatures = signatures.map(|(administrator, signature)| audit::AdministratorSignature {
+        administrator: Hex(*administrator),
+        signature: Hex(*signature),
+    });
+    signatures.collect()
+}
+
+fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(document).map_err(|_| Error::Bug("a document has no JSON"))
 }
 
 /// A signed manifest off the wire; nothing of it is verified yet.

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use arca_audit::entry::KeyCreated;
 use arca_policy::{KeyFacts, PublicKey, Scheme};
 use arca_proto::v1::{self as wire, key::State};
 use arca_threshold::{
@@ -221,6 +222,29 @@ impl KeyRecord {
             create_time: Some(names::timestamp(self.create_ms)),
             allow_raw_digest: self.allow_raw_digest,
             chain_code,
+        }
+    }
+
+    /// What it signs with, as the audit log names it.
+    pub fn scheme_name(&self) -> &'static str {
+        match self.scheme {
+            Scheme::Bip340 => "bip340",
+            Scheme::Ed25519 => "ed25519",
+            Scheme::EcdsaSecp256k1 => "ecdsa-secp256k1",
+            Scheme::EcdsaP256 => "ecdsa-p256",
+        }
+    }
+
+    /// What the log says of a key that was made.
+    pub fn to_event(&self) -> KeyCreated {
+        let wire = self.to_wire();
+        KeyCreated {
+            key: wire.name,
+            epoch: wire.epoch,
+            scheme: self.scheme_name().to_owned(),
+            public_key: wire.public_key,
+            threshold: self.threshold,
+            parties: wire.parties,
         }
     }
 

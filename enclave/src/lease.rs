@@ -17,7 +17,9 @@ use arca_proto::v1 as wire;
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::{core::Core, error::Error, state::Entry};
+use arca_audit::entry::{Event, Hex};
+
+use crate::{core::Core, error::Error, log::SeenLog};
 
 /// Fenced instances of one peer that are remembered.
 const FENCED: usize = 16;
@@ -49,6 +51,8 @@ pub struct Remembered {
     pub anchor: Anchor,
     /// Instances that this party never deals with again, the newest last.
     pub fenced: Vec<BootId>,
+    /// The newest checkpoint of the peer's log.
+    pub log: Option<SeenLog>,
 }
 
 /// Why a peer does not deal with an instance.
@@ -101,8 +105,10 @@ pub async fn keep(core: Arc<Core>) {
             && core.lease.standing() == Standing::Waiting
             && core.lease.is_granted()
         {
-            let first = core.state.record(&owner, Entry::Lease(&core.boot_id));
-            match first.await {
+            let held = Event::LeaseHeld {
+                boot: Hex(core.boot_id),
+            };
+            match core.state.record_first(&owner, held).await {
                 Ok(_) => {
                     core.lease.hold();
                     tracing::info!(party = owner.party, "holds its lease");
@@ -118,10 +124,15 @@ pub async fn keep(core: Arc<Core>) {
     }
 }
 
-/// Tells the peers how far this party's state has come, where no other frame does.
+/// Tells the peers how far this party's state and log have come, and gives them its cosignatures, where no other frame
+/// does.
 pub async fn keep_told(core: Arc<Core>) {
     let mut anchor = core.state.anchor();
-    while anchor.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = anchor.changed() => if changed.is_err() { return },
+            () = core.log.news.notified() => {}
+        }
         tokio::time::sleep(TELL).await;
         if let Ok(membership) = core.membership() {
             core.network.tell_anchor(&membership.party);
@@ -182,6 +193,8 @@ struct Inner {
     /// Peers whose present instance was judged well and is not sealed as such yet.
     unsealed_grants: BTreeSet<String>,
     words: BTreeMap<String, Word>,
+    /// The last instance of each peer that was denied, and why.
+    denied: BTreeMap<String, (BootId, Objection)>,
 }
 
 impl Default for Lease {
@@ -206,13 +219,19 @@ impl Lease {
     pub fn set_start(&self, start: Anchor, remembered: BTreeMap<String, Remembered>) {
         let mut inner = self.lock();
         inner.start = start;
-        for (peer, found) in remembered {
-            let older = inner.remembered.get(&peer).is_some_and(|known| {
-                (known.grants, known.anchor.sequence) > (found.grants, found.anchor.sequence)
-            });
-            if !older {
-                inner.remembered.insert(peer, found);
+        for (peer, mut found) in remembered {
+            if let Some(known) = inner.remembered.get_mut(&peer) {
+                let further =
+                    |log: &Option<SeenLog>| log.as_ref().map(|log| (log.point.log, log.point.size));
+                if further(&known.log) > further(&found.log) {
+                    found.log.clone_from(&known.log);
+                }
+                if (known.grants, known.anchor.sequence) > (found.grants, found.anchor.sequence) {
+                    known.log = found.log;
+                    continue;
+                }
             }
+            inner.remembered.insert(peer, found);
         }
     }
 
@@ -272,6 +291,7 @@ impl Lease {
                 grants: 1,
                 anchor: current,
                 fenced: Vec::new(),
+                log: None,
             };
             inner.remembered.insert(peer.to_owned(), first);
             inner.unsealed_grants.insert(peer.to_owned());
@@ -309,6 +329,13 @@ impl Lease {
         }
     }
 
+    /// Whether an instance of `peer` is denied for this reason for the first time in a row: it will ask again and again.
+    pub fn is_news(&self, peer: &str, boot_id: &BootId, objection: Objection) -> bool {
+        let mut inner = self.lock();
+        let now = (*boot_id, objection);
+        inner.denied.insert(peer.to_owned(), now) != Some(now)
+    }
+
     /// Takes note of how far a peer's state has come.
     ///
     /// # Errors
@@ -324,6 +351,45 @@ impl Lease {
         let advanced = known.advance(current);
         inner.unsealed |= advanced != Ok(false);
         advanced.map(drop)
+    }
+
+    /// What was seen of a peer's log.
+    pub fn seen_log(&self, peer: &str) -> Option<SeenLog> {
+        self.lock().remembered.get(peer)?.log.clone()
+    }
+
+    /// Takes a checkpoint of a peer's log for its newest. It was found to continue `before`.
+    ///
+    /// Says whether it was taken: not if another one was meanwhile, or that instance is not dealt with any more.
+    pub fn saw_log(
+        &self,
+        peer: &str,
+        boot_id: &BootId,
+        before: Option<&SeenLog>,
+        now: SeenLog,
+    ) -> bool {
+        let mut inner = self.lock();
+        let Some(known) = inner.remembered.get_mut(peer) else {
+            return false;
+        };
+        let current = known.boot_id == *boot_id && !known.fenced.contains(boot_id);
+        if !current || known.log.as_ref() != before {
+            return false;
+        }
+        if before != Some(&now) {
+            known.log = Some(now);
+            inner.unsealed = true;
+        }
+        true
+    }
+
+    /// An instance showed a log that contradicts what was seen. It is never dealt with again.
+    pub fn contradicted(&self, peer: &str, boot_id: &BootId) {
+        let mut inner = self.lock();
+        if let Some(known) = inner.remembered.get_mut(peer) {
+            known.fence(*boot_id);
+            inner.unsealed = true;
+        }
     }
 
     /// A peer said something of this instance.
@@ -786,12 +852,14 @@ mod tests {
             grants: 1,
             anchor: at(9),
             fenced: vec![],
+            log: None,
         };
         let newer = Remembered {
             boot_id: A2,
             grants: 2,
             anchor: at(9),
             fenced: vec![A1],
+            log: None,
         };
         for (first, second) in [(&older, &newer), (&newer, &older)] {
             let lease = Lease::default();

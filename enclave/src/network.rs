@@ -5,16 +5,24 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use arca_attestation::UnixMillis;
-use arca_proto::v1::{AbortSession, Frame, OpenSession, frame::Body};
+use arca_proto::v1::{
+    AbortSession, Frame, OpenSession, RecordRequest, RecordResponse, frame::Body,
+};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{error::Error, lease::Anchor};
+use crate::{
+    error::Error,
+    lease::Anchor,
+    log::{Log, Told},
+    platform::Platform,
+    state::LogPlace,
+};
 
 /// Frames waiting to be written to one peer.
 pub const LINK_QUEUE: usize = 1024;
@@ -85,7 +93,6 @@ impl Opening {
     /// Tells the opener why this party does not take part.
     pub fn refuse(&self, network: &Network, error: &Error) {
         let refusal = Frame {
-            state: None,
             session: self.frame.session.clone(),
             key_epoch: self.frame.key_epoch,
             from: self.frame.to.clone(),
@@ -96,6 +103,7 @@ impl Opening {
                 message: error.to_string(),
                 culprits: Vec::new(),
             })),
+            ..Frame::default()
         };
         // An opener that is gone needs no answer.
         let _ = network.send(refusal);
@@ -114,6 +122,10 @@ pub struct Network {
     inner: Mutex<Inner>,
     /// How far this party's state has come.
     anchor: watch::Receiver<Anchor>,
+    /// This party's log, and what it cosigns of others'.
+    log: Arc<Log>,
+    /// For the time of cosignatures.
+    platform: Arc<dyn Platform>,
     /// Counts link changes, for those who wait for a peer.
     changes: watch::Sender<u64>,
 }
@@ -127,7 +139,9 @@ struct Inner {
     tombstone_order: VecDeque<SessionKey>,
     early: VecDeque<Early>,
     pings: HashMap<u64, oneshot::Sender<()>>,
-    next_ping: u64,
+    /// Questions about a peer's log, by token: whom they went to, and who waits.
+    asked: HashMap<u64, (String, oneshot::Sender<RecordResponse>)>,
+    next_token: u64,
 }
 
 struct Link {
@@ -136,6 +150,8 @@ struct Link {
     info: LinkInfo,
     /// The last sequence of this party's state that the peer was told.
     told: u64,
+    /// How far it was told of this party's log; `None`: it is not to be told, as it saw another one.
+    told_log: Option<Told>,
 }
 
 struct Entry {
@@ -152,7 +168,7 @@ struct Early {
 
 /// A session's place in the table; leaving it behind ends the session for good.
 pub struct Registration {
-    network: std::sync::Arc<Network>,
+    network: Arc<Network>,
     session: SessionKey,
     /// The session's frames.
     pub inbox: mpsc::Receiver<Incoming>,
@@ -165,11 +181,18 @@ impl Drop for Registration {
 }
 
 impl Network {
-    /// Without links. Every frame says how far the state of `anchor` has come, where that is news to the peer.
-    pub fn new(anchor: watch::Receiver<Anchor>) -> Self {
+    /// Without links. Every frame says how far the state of `anchor` and the log have come, where that is news to the
+    /// peer, and brings this party's cosignature.
+    pub fn new(
+        anchor: watch::Receiver<Anchor>,
+        log: Arc<Log>,
+        platform: Arc<dyn Platform>,
+    ) -> Self {
         Self {
             inner: Mutex::default(),
             anchor,
+            log,
+            platform,
             changes: watch::Sender::new(0),
         }
     }
@@ -177,7 +200,13 @@ impl Network {
     /// Takes a verified link into use; one that the same peer had before is closed.
     ///
     /// Returns the generation to [`detach`](Self::detach) it with.
-    pub fn attach(&self, peer: &str, info: LinkInfo, outgoing: mpsc::Sender<Frame>) -> u64 {
+    pub fn attach(
+        &self,
+        peer: &str,
+        info: LinkInfo,
+        told_log: Option<Told>,
+        outgoing: mpsc::Sender<Frame>,
+    ) -> u64 {
         let generation = {
             let mut inner = self.lock();
             inner.next_generation += 1;
@@ -187,6 +216,7 @@ impl Network {
                 outgoing,
                 info,
                 told: 0,
+                told_log,
             };
             if inner.links.insert(peer.to_owned(), link).is_some() {
                 inner.end_sessions_of(peer);
@@ -234,13 +264,16 @@ impl Network {
         }
     }
 
-    /// Tells every peer how far this party's state has come that was not told with another frame.
+    /// Tells every peer how far this party's state and log have come, and what it cosigned, that was not told with another
+    /// frame.
     pub fn tell_anchor(&self, me: &str) {
         let sequence = self.anchor.borrow().sequence;
+        let awaiting = self.log.awaiting_cosignature();
         let behind: Vec<String> = {
             let inner = self.lock();
             let links = inner.links.iter();
-            let behind = links.filter(|(_, link)| link.told < sequence);
+            let behind =
+                links.filter(|(peer, link)| link.told < sequence || awaiting.contains(peer));
             behind.map(|(peer, _)| peer.clone()).collect()
         };
         for peer in behind {
@@ -329,6 +362,8 @@ impl Network {
             frame.state = Some(anchor.into());
             link.told = anchor.sequence;
         }
+        frame.checkpoint = link.told_log.as_mut().and_then(|told| self.log.tell(told));
+        frame.cosignature = self.log.cosignature(&to, self.platform.now());
         link.outgoing
             .try_send(frame)
             .map_err(|_| Error::Unavailable {
@@ -343,7 +378,7 @@ impl Network {
     /// # Errors
     /// [`Error::Bug`] if the id was used before.
     pub fn open(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         session: SessionKey,
         me: &str,
         participants: &[String],
@@ -362,12 +397,7 @@ impl Network {
     ///
     /// Returns an opening when the frame asks for a new session; every other frame goes where it belongs or
     /// is dropped.
-    pub fn route(
-        self: &std::sync::Arc<Self>,
-        me: &str,
-        peer: &str,
-        frame: Frame,
-    ) -> Option<Opening> {
+    pub fn route(self: &Arc<Self>, me: &str, peer: &str, frame: Frame) -> Option<Opening> {
         if frame.from != peer || frame.to != me {
             tracing::warn!(
                 peer,
@@ -396,6 +426,19 @@ impl Network {
                 }
                 None
             }
+            Some(Body::RecordResponse(response)) => {
+                let token = <[u8; 8]>::try_from(response.token.as_slice()).ok()?;
+                let token = u64::from_be_bytes(token);
+                let mut inner = self.lock();
+                if inner.asked.get(&token).is_some_and(|(of, _)| of == peer)
+                    && let Some((_, waiting)) = inner.asked.remove(&token)
+                {
+                    let _ = waiting.send(response);
+                }
+                None
+            }
+            // Answered by whoever reads the link.
+            Some(Body::RecordRequest(_)) => None,
             Some(Body::Open(ref open)) => {
                 let session = SessionKey::try_from(frame.session.as_slice()).ok()?;
                 let participants = open.participants.clone();
@@ -444,8 +487,8 @@ impl Network {
             if inner.pings.len() >= PINGS {
                 inner.pings.retain(|_, waiting| !waiting.is_closed());
             }
-            inner.next_ping += 1;
-            let token = inner.next_ping;
+            inner.next_token += 1;
+            let token = inner.next_token;
             inner.pings.insert(token, answered);
             token
         };
@@ -464,6 +507,59 @@ impl Network {
                     message: format!("{peer} did not answer within {} ms", deadline.as_millis()),
                     parties: vec![peer.to_owned()],
                 })
+            }
+        }
+    }
+
+    /// Asks a peer for what shows that its intent for a session stands in its log: the JSON of a certificate's party.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the peer is not connected, does not answer in time, or cannot.
+    pub async fn ask_record(
+        &self,
+        me: &str,
+        peer: &str,
+        place: LogPlace,
+        session: &SessionKey,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let (answered, answer) = oneshot::channel();
+        let token = {
+            let mut inner = self.lock();
+            inner.asked.retain(|_, (_, waiting)| !waiting.is_closed());
+            inner.next_token += 1;
+            let token = inner.next_token;
+            inner.asked.insert(token, (peer.to_owned(), answered));
+            token
+        };
+        self.send(Frame {
+            from: me.to_owned(),
+            to: peer.to_owned(),
+            body: Some(Body::RecordRequest(RecordRequest {
+                token: token.to_be_bytes().to_vec(),
+                log: place.log,
+                index: place.index,
+                session: session.to_vec(),
+            })),
+            ..Frame::default()
+        })?;
+        let unavailable = |reason, message| Error::Unavailable {
+            reason,
+            message,
+            parties: vec![peer.to_owned()],
+        };
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(response)) if !response.party.is_empty() => Ok(response.party),
+            Ok(Ok(response)) => {
+                let said = format!("{}: {}", response.reason, response.message);
+                let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
+                let message = format!("{peer} could not give its part of the certificate: {said}");
+                Err(unavailable("PEER_RECORD_UNAVAILABLE", message))
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.lock().asked.remove(&token);
+                let message = format!("{peer} did not answer within {} ms", deadline.as_millis());
+                Err(unavailable("PEER_TIMEOUT", message))
             }
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arca_audit::entry::Event;
 use arca_proto::v1::{OpenSession, Presign, open_session::Task};
 use arca_threshold::{
     Participant, SessionId,
@@ -451,6 +452,11 @@ pub fn clean_up(
         if setup.is_poisoned() || without_setup == Some(peer.as_str()) || (only_two && disagree) {
             let culprit = ended.error.culprits().contains(peer);
             core.pairs.discard(peer, setup, culprit);
+            core.note(Event::SetupDiscarded {
+                peer: peer.clone(),
+                reason: ended.error.reason().to_owned(),
+                culprits: ended.error.culprits().to_vec(),
+            });
         }
     }
     core.presignatures.purge();

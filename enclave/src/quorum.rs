@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arca_audit::entry::{Event, Hex, Outcome, SigningIntent};
 use arca_policy::SigningKey;
 use arca_proto::v1::{
     CreateSigningRequestRequest, OpenSession, Sign, Signature, open_session::Task,
@@ -14,7 +15,7 @@ use arca_threshold::{
 use rand_core::RngCore as _;
 
 use crate::{
-    admission::{Admitted, admit},
+    admission::{self, Admitted, admit},
     core::{Core, Membership},
     error::Error,
     key::{HeldKey, Share},
@@ -25,7 +26,7 @@ use crate::{
     presignatures,
     report::How,
     session::{Ended, MAX_SESSION, PEER_PROTOCOL, Roster, Session},
-    state::{Entry, Footing},
+    state::{Footing, LogPlace},
     tags,
 };
 
@@ -42,6 +43,10 @@ pub struct Signed {
     pub signatures: Vec<Signature>,
     /// The parties that signed.
     pub signers: Vec<String>,
+    /// The session.
+    pub session: SessionKey,
+    /// Where each signer's intent stands in its log.
+    pub intents: Vec<(String, LogPlace)>,
 }
 
 /// Signs with `signers`, of whom this party is one.
@@ -114,7 +119,7 @@ pub async fn coordinate(
         signers: &signers,
         coordinator: &membership.party,
     };
-    let outcome = part.run(core, membership, ahead, run).await;
+    let outcome = part.run(core, membership, ahead, &mut run).await;
     if let Err(ended) = &outcome
         && ended.ended_by(&["PRESIGNATURE_UNKNOWN"]).is_some()
     {
@@ -128,6 +133,8 @@ pub async fn coordinate(
     Ok(Signed {
         signatures,
         signers,
+        session,
+        intents: run.intents(),
     })
 }
 
@@ -164,6 +171,10 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
         .presignatures
         .take_lent(&opening.from, &task.presignatures);
     let signers = opening.participants();
+    let commitment = core.membership().ok().and_then(|membership| {
+        let request = task.request.as_ref()?;
+        admission::commitment(&membership, &task.initiator, request)
+    });
     let checked = async {
         let membership = core.membership()?;
         let session = SessionKey::try_from(opening.frame.session.as_slice())
@@ -204,12 +215,13 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
     let (membership, session, admitted, participants) = match checked.await {
         Ok(checked) => checked,
         Err(error) => {
+            note_refusal(core, &opening.from, &error, commitment);
             opening.refuse(&core.network, &error);
             return Err(error.into());
         }
     };
     let coordinator = opening.from.clone();
-    let run = Session::new(
+    let mut run = Session::new(
         Arc::clone(&core.network),
         Roster {
             id: session,
@@ -227,8 +239,19 @@ async fn join(core: &Arc<Core>, opening: Opening, task: Sign) -> Result<(), Ende
         signers: &signers,
         coordinator: &coordinator,
     };
-    part.run(core, &membership, ahead, run).await?;
+    part.run(core, &membership, ahead, &mut run).await?;
     Ok(())
+}
+
+/// Enters into the log that something was refused that was asked for.
+pub fn note_refusal(core: &Core, from: &str, error: &Error, request: Option<[u8; 32]>) {
+    if let Error::Reject { reason, .. } = error {
+        core.note(Event::Refused {
+            from: from.to_owned(),
+            reason: (*reason).to_owned(),
+            request: request.map(Hex),
+        });
+    }
 }
 
 /// This party's part in a session, the same at every signer.
@@ -248,12 +271,18 @@ impl Part<'_> {
         core: &Arc<Core>,
         membership: &Membership,
         ahead: Vec<Presignature>,
-        mut run: Session,
+        run: &mut Session,
     ) -> Result<Option<Vec<Signature>>, Ended> {
-        let intent = Entry::SigningIntent {
-            session: &self.session,
-            digest: &self.admitted.digest,
-        };
+        let record = &self.admitted.held.record;
+        let intent = Event::SigningIntent(SigningIntent {
+            session: Hex(self.session),
+            request: Hex(self.admitted.commitment),
+            key: record.name.clone(),
+            epoch: record.epoch,
+            coordinator: self.coordinator.to_owned(),
+            signers: self.signers.to_vec(),
+            seen: Vec::new(),
+        });
         let stored = match core.state.record(&membership.owner, intent).await {
             Ok(stored) => stored,
             Err(error) => {
@@ -261,7 +290,7 @@ impl Part<'_> {
                 return Err(error.into());
             }
         };
-        match &self.admitted.held.share {
+        let outcome = match &self.admitted.held.share {
             Share::Frost(package) => self.frost(core, package, run, stored).await,
             Share::Ecdsa(package) if ahead.is_empty() => {
                 self.dkls(core, membership, package, run, stored).await
@@ -270,14 +299,28 @@ impl Part<'_> {
                 self.dkls_online(core, membership, package, ahead, run, stored)
                     .await
             }
-        }
+        };
+        let result = match &outcome {
+            // Goes into the log with the end of the request.
+            Ok(Some(_)) => return outcome,
+            Ok(None) => Outcome::Released,
+            Err(ended) => Outcome::Failed {
+                reason: ended.error.reason().to_owned(),
+                culprits: ended.error.culprits().to_vec(),
+            },
+        };
+        core.note(Event::SigningOutcome {
+            session: Hex(self.session),
+            result,
+        });
+        outcome
     }
 
     async fn frost(
         &self,
         core: &Core,
         package: &Arc<KeyPackage>,
-        mut run: Session,
+        run: &mut Session,
         stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let signables = self.admitted.intent.signables();
@@ -329,7 +372,7 @@ impl Part<'_> {
         membership: &Membership,
         package: &Arc<ecdsa::KeyPackage>,
         ahead: Vec<Presignature>,
-        mut run: Session,
+        run: &mut Session,
         stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;
@@ -358,7 +401,7 @@ impl Part<'_> {
         core: &Arc<Core>,
         membership: &Membership,
         package: &Arc<ecdsa::KeyPackage>,
-        mut run: Session,
+        run: &mut Session,
         stored: Footing,
     ) -> Result<Option<Vec<Signature>>, Ended> {
         let record = &self.admitted.held.record;

@@ -4,9 +4,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use arca_channel::{Channel, Target};
 use arca_proto::v1::{
-    key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
-    party_service_server::PartyServiceServer, peer_service_client::PeerServiceClient,
-    peer_service_server::PeerServiceServer, signing_service_server::SigningServiceServer,
+    audit_service_server::AuditServiceServer, key_service_server::KeyServiceServer,
+    operation_service_server::OperationServiceServer, party_service_server::PartyServiceServer,
+    peer_service_client::PeerServiceClient, peer_service_server::PeerServiceServer,
+    signing_service_server::SigningServiceServer,
 };
 use hyper_util::rt::TokioIo;
 use rand_core::RngCore as _;
@@ -132,6 +133,9 @@ fn router(
         .initial_stream_window_size(Some(WINDOW))
         .initial_connection_window_size(Some(4 * WINDOW))
         .layer(AccessLayer(Arc::clone(core)))
+        .add_service(
+            AuditServiceServer::new(services.clone()).max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(KeyServiceServer::new(services.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(
             OperationServiceServer::new(services.clone()).max_decoding_message_size(MAX_MESSAGE),

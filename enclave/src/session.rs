@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use arca_proto::v1::{AbortSession, Frame, OpenSession, RoundMessage, frame::Body};
+use arca_proto::v1::{
+    AbortSession, Frame, LogPlace as LogPlaceOnWire, OpenSession, RoundMessage, frame::Body,
+};
 use arca_threshold::{Inbox, Outbox, Participant, Protocol, Reject, Transition};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,7 +17,7 @@ use crate::{
     lane::Lane,
     network::{Incoming, Network, Registration, SessionKey},
     random::Generator,
-    state::Footing,
+    state::{Footing, LogPlace},
 };
 
 /// A round that takes longer has lost somebody.
@@ -86,6 +88,9 @@ pub struct Session {
     /// Messages of the round after the one being collected.
     ahead: BTreeMap<Participant, Vec<u8>>,
     stored: BTreeMap<Participant, Vec<u8>>,
+    /// Where this party's intent stands in its log, and the others' in theirs, as they say.
+    intent: Option<LogPlace>,
+    intents: BTreeMap<Participant, LogPlace>,
 }
 
 /// What a frame of a running session can say.
@@ -124,7 +129,17 @@ impl Session {
             received: HashMap::new(),
             ahead: BTreeMap::new(),
             stored: BTreeMap::new(),
+            intent: None,
+            intents: BTreeMap::new(),
         }
+    }
+
+    /// Where each participant's intent stands in its log, as it says; this party's own among them.
+    pub fn intents(&self) -> Vec<(String, LogPlace)> {
+        let intents = self.intents.iter();
+        let others = intents.map(|(participant, place)| (self.name_of(*participant), *place));
+        let own = self.intent.map(|place| (self.me.clone(), place));
+        others.chain(own).collect()
     }
 
     /// Gives each round more or less time than usual.
@@ -168,8 +183,9 @@ impl Session {
         start: Result<Transition<O>, arca_threshold::Error>,
         rng: Generator,
         lane: Lane<'_>,
-        _stored: Footing,
+        stored: Footing,
     ) -> Result<O, Ended> {
+        self.intent = stored.place();
         let outcome = self.run_rounds(start, rng, lane).await;
         if let Err(ended) = &outcome {
             self.abort(&ended.error);
@@ -350,7 +366,15 @@ impl Session {
         }
         *last = frame.sequence;
         match frame.body {
-            Some(Body::Round(message)) => Ok(Some((sender, Message::Round(message)))),
+            Some(Body::Round(message)) => {
+                if let Some(place) = message.intent {
+                    let LogPlaceOnWire { log, index } = place;
+                    self.intents
+                        .entry(sender)
+                        .or_insert(LogPlace { log, index });
+                }
+                Ok(Some((sender, Message::Round(message))))
+            }
             Some(Body::Stored(digest)) => Ok(Some((sender, Message::Stored(digest)))),
             Some(Body::Abort(abort)) => Err(peer_ended(from, &abort)),
             Some(
@@ -359,7 +383,9 @@ impl Session {
                 | Body::Pong(_)
                 | Body::Claim(_)
                 | Body::Grant(_)
-                | Body::Denial(_),
+                | Body::Denial(_)
+                | Body::RecordRequest(_)
+                | Body::RecordResponse(_),
             )
             | None => Ok(None),
         }
@@ -369,7 +395,14 @@ impl Session {
         for (to, mut body) in outbox {
             let name = self.name_of(to);
             let body = std::mem::take(&mut *body);
-            self.send(name, Body::Round(RoundMessage { round, body }))?;
+            let intent = self.intent.filter(|_| round == 1);
+            let intent = intent.map(|LogPlace { log, index }| LogPlaceOnWire { log, index });
+            let message = RoundMessage {
+                round,
+                body,
+                intent,
+            };
+            self.send(name, Body::Round(message))?;
         }
         Ok(())
     }
@@ -377,13 +410,13 @@ impl Session {
     fn send(&mut self, to: String, body: Body) -> Result<(), Error> {
         self.sent += 1;
         self.network.send(Frame {
-            state: None,
             session: self.id.to_vec(),
             key_epoch: self.key_epoch,
             from: self.me.clone(),
             to,
             sequence: self.sent,
             body: Some(body),
+            ..Frame::default()
         })
     }
 

@@ -6,23 +6,27 @@ use std::{
     time::Duration,
 };
 
+use arca_audit::entry::{Event, Hex, Outcome};
 use arca_proto::v1::{
-    CreateSigningRequestRequest, SealedSigningRequest, SigningRequest,
+    CreateSigningRequestRequest, SealedSigningRequest, SigningRequest, sealed_signing_request,
     signing_request::{Failure, State},
 };
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 use tonic::Code;
 
 use crate::{
-    admission::{Admitted, admit},
+    admission::{self, Admitted, admit},
     core::{Core, Membership},
     error::Error,
     key::Share,
     names,
+    network::SessionKey,
     operations::other_body,
     presignatures,
     quorum::{self, Signed},
+    state::LogPlace,
     stripes::Stripes,
     tags,
 };
@@ -130,7 +134,14 @@ pub async fn create(
         find(core, &membership, &name),
         admit(core, &membership, initiator, &request)
     );
-    let admitted = admitted?;
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            let commitment = admission::commitment(&membership, initiator, &request);
+            quorum::note_refusal(core, initiator, &error, commitment);
+            return Err(error);
+        }
+    };
     if let Some(known) = known? {
         let same = known.request.key == request.key
             && known.request.payload == request.payload
@@ -180,6 +191,7 @@ pub async fn create(
             ..SigningRequest::default()
         },
         authorization: request.authorization,
+        signed: None,
     };
     let started = start(core, request, Stage::Unstored, Some(admitted));
     drop(one_at_a_time);
@@ -203,6 +215,36 @@ pub async fn get(core: &Arc<Core>, name: &str) -> Result<SigningRequest, Error> 
             ),
         )),
     }
+}
+
+/// A request that was signed, and what the logs say of it.
+pub struct SignedRecord {
+    /// As it ended.
+    pub request: SigningRequest,
+    /// As its initiator sent it.
+    pub sent: CreateSigningRequestRequest,
+    /// The session that signed it.
+    pub session: SessionKey,
+    /// Where each signer's intent stands in its log.
+    pub intents: Vec<(String, LogPlace)>,
+}
+
+/// A request that this party coordinated and that is stored as SIGNED; `None` when it is not.
+///
+/// # Errors
+/// [`Error::Fault`] when it cannot be read.
+pub async fn signed_record(core: &Core, name: &str) -> Result<Option<SignedRecord>, Error> {
+    let membership = core.membership()?;
+    let Some(stored) = read(core, &membership, name).await? else {
+        return Ok(None);
+    };
+    let sent = stored.as_sent();
+    Ok(stored.signed.map(|session| SignedRecord {
+        request: stored.request,
+        sent,
+        session: session.id,
+        intents: session.intents,
+    }))
 }
 
 /// Follows a request that is being worked on; `None` when it has ended.
@@ -243,6 +285,14 @@ pub fn request_object(id: &str) -> String {
 struct Stored {
     request: SigningRequest,
     authorization: Vec<u8>,
+    signed: Option<Session>,
+}
+
+/// The session that signed a request, and where the signers' intents stand in their logs.
+#[derive(Clone)]
+struct Session {
+    id: SessionKey,
+    intents: Vec<(String, LogPlace)>,
 }
 
 impl Stored {
@@ -264,8 +314,14 @@ async fn find(core: &Core, membership: &Membership, name: &str) -> Result<Option
         return Ok(Some(Stored {
             request: open.borrow().request.clone(),
             authorization: Vec::new(),
+            signed: None,
         }));
     }
+    read(core, membership, name).await
+}
+
+/// A request as it is stored.
+async fn read(core: &Core, membership: &Membership, name: &str) -> Result<Option<Stored>, Error> {
     let id = names::signing_request_id(name)?;
     let Some(content) = core
         .state
@@ -280,24 +336,52 @@ async fn find(core: &Core, membership: &Membership, name: &str) -> Result<Option
         .signing_request
         .filter(|request| request.name == name);
     let request = request.ok_or(Error::Bug("a sealed signing request holds another one"))?;
+    let intents = sealed.intents.into_iter().map(|intent| {
+        let place = LogPlace {
+            log: intent.log,
+            index: intent.index,
+        };
+        (intent.party, place)
+    });
+    let intents = intents.collect();
+    let session = SessionKey::try_from(sealed.session).ok();
     Ok(Some(Stored {
         request,
         authorization: sealed.authorization,
+        signed: session.map(|id| Session { id, intents }),
     }))
 }
 
-async fn store(core: &Core, membership: &Membership, stored: &Stored) -> Result<(), Error> {
+async fn store(
+    core: &Core,
+    membership: &Membership,
+    stored: &Stored,
+    events: Vec<Event>,
+) -> Result<(), Error> {
     let id = names::signing_request_id(&stored.request.name)?;
+    let signed = stored.signed.as_ref();
+    let intents = signed.map(|session| session.intents.as_slice());
+    let intents = intents.unwrap_or_default().iter();
+    let intents = intents.map(|(party, place)| sealed_signing_request::Intent {
+        party: party.clone(),
+        log: place.log,
+        index: place.index,
+    });
     let sealed = SealedSigningRequest {
         signing_request: Some(stored.request.clone()),
         authorization: stored.authorization.clone(),
+        session: signed
+            .map(|session| session.id.to_vec())
+            .unwrap_or_default(),
+        intents: intents.collect(),
     };
     core.state
-        .write(
+        .write_with(
             &membership.owner,
             &request_object(id),
             0,
             &sealed.encode_to_vec(),
+            events,
         )
         .await?;
     Ok(())
@@ -415,7 +499,7 @@ async fn work(
             Ok(outcome) => outcome,
             Err(_) => {
                 let storing = async {
-                    let saved = save(core, &stored).await;
+                    let saved = save(core, &stored, vec![]).await;
                     progress.send_modify(|progress| progress.stage = Stage::after(saved));
                 };
                 tokio::join!(signing, storing).0
@@ -423,11 +507,24 @@ async fn work(
         }
     };
     stored.request.revision = progress.borrow().request.revision + 1;
+    let mut events = Vec::new();
     match outcome {
         Ok(signed) => {
+            let digests = signed.signatures.iter();
+            let digests = digests.map(|signed| Hex(Sha256::digest(&signed.signature).into()));
+            events.push(Event::SigningOutcome {
+                session: Hex(signed.session),
+                result: Outcome::Signed {
+                    signatures: digests.collect(),
+                },
+            });
             stored.request.state = State::Signed.into();
             stored.request.signatures = signed.signatures;
             stored.request.signers = signed.signers;
+            stored.signed = Some(Session {
+                id: signed.session,
+                intents: signed.intents,
+            });
         }
         Err(error) => {
             let expired = error.reason() == "EXPIRED";
@@ -441,7 +538,7 @@ async fn work(
             tracing::warn!(request = stored.request.name, %error, "a signing request failed");
         }
     }
-    let saved = save(core, &stored).await;
+    let saved = save(core, &stored, events).await;
     let mut stage = Stage::Stored;
     if let Err(error) = saved {
         // Nothing is shown that a restart would take back. A request that the host has stays QUEUED there, and
@@ -450,6 +547,15 @@ async fn work(
         stored.request.state = State::Queued.into();
         stored.request.signatures.clear();
         stored.request.signers.clear();
+        if let Some(session) = stored.signed.take() {
+            core.note(Event::SigningOutcome {
+                session: Hex(session.id),
+                result: Outcome::Failed {
+                    reason: "NOT_STORED".to_owned(),
+                    culprits: Vec::new(),
+                },
+            });
+        }
         stored.request.failure = Some(failure(&error));
         if !progress.borrow().is_stored() {
             stage = Stage::after(Err(error));
@@ -461,9 +567,9 @@ async fn work(
     });
 }
 
-async fn save(core: &Core, stored: &Stored) -> Result<(), Error> {
+async fn save(core: &Core, stored: &Stored, events: Vec<Event>) -> Result<(), Error> {
     let membership = core.membership()?;
-    store(core, &membership, stored).await
+    store(core, &membership, stored, events).await
 }
 
 /// Tries until there is a signature or nobody is left to try with. Every attempt but the first, which follows

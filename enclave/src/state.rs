@@ -5,25 +5,32 @@
 //! next anchor, and both are stored in one transaction of the host. So within one anchor nothing can be exchanged,
 //! withheld or replayed; and whether the anchor is the newest, the peers know (see `lease.rs`).
 //!
-//! The order of a change is: sealed and stored ("persist"), made part of the history ("log"), and only then
+//! The order of a change is: sealed and stored ("persist"), entered into the audit log ("log"), and only then
 //! anything that follows from it leaves the enclave ("send"). The first two are one step here, and the third needs
-//! a [`Footing`], which this module alone makes: no session with a peer runs without one. See docs/sealed-state.md.
+//! a [`Footing`], which this module alone makes: no session with a peer runs without one. See docs/sealed-state.md
+//! and docs/audit-log.md.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
+use arca_attestation::ClusterKind;
+use arca_audit::{
+    Tree,
+    entry::{self, Entry, Event, Hex, Seen},
+};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::{
     anchor::AnchorContent,
     error::Error,
     index::{Digest, Index, Path, Update, Version},
-    lease::{ANCHOR_OBJECT, Anchor, BootId, Lease},
+    lease::{ANCHOR_OBJECT, Anchor, Lease, Remembered},
+    log::{self, Draft, Log},
     platform::Platform,
     random::Randomness,
     sealing::{self, Header},
@@ -42,6 +49,15 @@ const UNSETTLED: usize = 64;
 const TRIES: usize = 16;
 /// How long a call waits for this instance's lease.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Events that wait to be noted; more are left out, and counted.
+const NOTES: usize = 8192;
+/// Of them, how many go into one transaction, and how many files.
+const NOTES_TOGETHER: usize = 512;
+const FILES_TOGETHER: usize = 16;
+/// How long what is noted waits for a transaction that takes it along.
+const LATER: Duration = Duration::from_millis(100);
+/// The number of a party's log before any loss was accepted.
+const FIRST_LOG: u64 = 1;
 /// Name of the object that holds what is remembered of the peers, between two anchors.
 const PEERS_OBJECT: &str = "peers";
 
@@ -54,44 +70,29 @@ pub struct Owner {
     pub party: String,
     /// SHA-384 of the manifest in force.
     pub manifest_digest: Option<[u8; 48]>,
+    /// SHA-256 of the log evidence of this boot under that manifest.
+    pub evidence: [u8; 32],
 }
 
-/// Proof that this instance holds its lease and that everything decided so far is on its disk and in its history.
+/// Proof that this instance holds its lease and that everything decided so far is on its disk and in its log.
 /// Whatever leaves for a peer needs one.
 #[derive(Clone, Copy, Debug)]
-pub struct Footing(());
+pub struct Footing(Option<LogPlace>);
 
-/// Something that happened and changes no object.
-#[derive(Clone, Copy, Debug)]
-pub enum Entry<'a> {
-    /// This instance got its lease.
-    Lease(&'a BootId),
-    /// A share of a signature is about to leave, in this session, for what this digest covers.
-    SigningIntent {
-        /// The session.
-        session: &'a [u8; 32],
-        /// What is signed, for whom, under which request.
-        digest: &'a [u8; 32],
-    },
-    /// The administrators accepted that later state is lost.
-    LossAccepted(&'a [u8; 48]),
+impl Footing {
+    /// Where the entry stands that was recorded for it, if one was.
+    pub fn place(&self) -> Option<LogPlace> {
+        self.0
+    }
 }
 
-impl Entry<'_> {
-    fn digest(&self) -> Digest {
-        let (kind, parts): (u8, [&[u8]; 2]) = match self {
-            Self::Lease(boot_id) => (1, [&boot_id[..], &[]]),
-            Self::SigningIntent { session, digest } => (2, [&session[..], &digest[..]]),
-            Self::LossAccepted(acceptance) => (3, [&acceptance[..], &[]]),
-        };
-        Sha256::new()
-            .chain_update(tags::STATE_ENTRY)
-            .chain_update([0, kind])
-            .chain_update(parts[0])
-            .chain_update(parts[1])
-            .finalize()
-            .into()
-    }
+/// An entry's place in this party's logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The log's number.
+    pub log: u64,
+    /// The entry's index.
+    pub index: u64,
 }
 
 /// The sealed objects of one enclave.
@@ -109,6 +110,11 @@ struct Inner {
     anchor: watch::Sender<Anchor>,
     /// SHA-256 of the anchor's blob on the host.
     anchor_blob: Mutex<Option<Digest>>,
+    /// The audit log.
+    log: Arc<Log>,
+    /// What nobody waits for: goes with the next transaction.
+    notes: Mutex<Notes>,
+    noted: Notify,
     writers: Stripes,
     outside: tokio::sync::Mutex<HashMap<String, Option<Version>>>,
 }
@@ -118,8 +124,18 @@ struct Submission {
     owner: Owner,
     kind: Kind,
     blobs: Vec<Sealed>,
-    entries: Vec<Digest>,
+    events: Vec<Event>,
     done: oneshot::Sender<Result<Footing, Error>>,
+}
+
+/// What nobody waits for.
+#[derive(Default)]
+struct Notes {
+    events: VecDeque<(Owner, Event)>,
+    /// Name and bytes of what entries name by digest.
+    files: Vec<(String, Vec<u8>)>,
+    /// Events that there was no room for.
+    left_out: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,6 +159,12 @@ struct Prepared {
     anchor: Anchor,
     blob: Digest,
     update: Update,
+    draft: Draft,
+    /// Of each submission, where its first event stands.
+    places: Vec<Option<LogPlace>>,
+    /// How many notes it takes along, and files.
+    noted: (usize, usize),
+    remembered: BTreeMap<String, Remembered>,
 }
 
 impl SealedState {
@@ -152,6 +174,7 @@ impl SealedState {
         platform: Arc<dyn Platform>,
         randomness: Arc<Randomness>,
         lease: Arc<Lease>,
+        log: Arc<Log>,
     ) -> Self {
         let inner = Arc::new(Inner {
             storage: HostStorage::new(Arc::clone(&platform)),
@@ -161,11 +184,15 @@ impl SealedState {
             index: Mutex::new(Index::new(None)),
             anchor: watch::Sender::new(Anchor::default()),
             anchor_blob: Mutex::new(None),
+            log,
+            notes: Mutex::default(),
+            noted: Notify::new(),
             writers: Stripes::default(),
             outside: tokio::sync::Mutex::default(),
         });
         let (submissions, queue) = mpsc::channel(QUEUE);
         tokio::spawn(Arc::clone(&inner).commit_all(queue));
+        tokio::spawn(keep_noted(Arc::downgrade(&inner), submissions.downgrade()));
         Self { inner, submissions }
     }
 
@@ -176,12 +203,15 @@ impl SealedState {
     pub async fn open(&self, owner: &Owner) -> Result<(), Error> {
         let inner = &self.inner;
         let mut start = Anchor::default();
+        let mut log = (FIRST_LOG, Tree::new());
         if let Some(blob) = inner.storage.get(ANCHOR_OBJECT).await? {
             let (header, content) = inner.unseal(owner, ANCHOR_OBJECT, &blob).await?;
             let content = AnchorContent::decode(&content)
                 .filter(|content| content.anchor.sequence == header.sequence)
                 .ok_or_else(|| malformed(ANCHOR_OBJECT))?;
             start = content.anchor;
+            log = content.log;
+            inner.log.sealed(&content.remembered);
             *inner.index() = Index::new(content.root);
             *inner.anchor_blob() = Some(sealing::digest(&blob));
             inner.lease.set_start(start, content.remembered);
@@ -191,6 +221,8 @@ impl SealedState {
                 .ok_or_else(|| malformed(PEERS_OBJECT))?;
             inner.lease.set_start(start, remembered);
         }
+        let kind = ClusterKind::of(&owner.cluster).to_string();
+        inner.log.open(&kind, owner, log.0, log.1);
         inner.anchor.send_replace(start);
         Ok(())
     }
@@ -206,7 +238,7 @@ impl SealedState {
     /// Why this instance does not hold its lease.
     pub fn footing(&self) -> Result<Footing, Error> {
         self.inner.lease.check()?;
-        Ok(Footing(()))
+        Ok(Footing(None))
     }
 
     /// Reads and unseals an object.
@@ -236,6 +268,22 @@ impl SealedState {
         key_epoch: u64,
         content: &[u8],
     ) -> Result<Footing, Error> {
+        self.write_with(owner, object, key_epoch, content, vec![])
+            .await
+    }
+
+    /// [`write`](Self::write), and in the same transaction what the log says of it.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn write_with(
+        &self,
+        owner: &Owner,
+        object: &str,
+        key_epoch: u64,
+        content: &[u8],
+        events: Vec<Event>,
+    ) -> Result<Footing, Error> {
         self.inner.lease.wait(PATIENCE).await?;
         let inner = Arc::clone(&self.inner);
         let submissions = self.submissions.clone();
@@ -245,27 +293,57 @@ impl SealedState {
         let writing = tokio::spawn(async move {
             let _writing = inner.writers.lock(&object).await;
             let sealed = inner.seal(&owner, object, key_epoch, &content).await?;
-            submit(&submissions, owner, Kind::Ordinary, vec![sealed], vec![]).await
+            submit(&submissions, owner, Kind::Ordinary, vec![sealed], events).await
         });
         writing
             .await
             .map_err(|_| Error::Bug("a write of sealed state panicked"))?
     }
 
-    /// Makes an entry part of the state's history, durably.
+    /// Enters an event into the log, durably.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub async fn record(&self, owner: &Owner, entry: Entry<'_>) -> Result<Footing, Error> {
-        let kind = match entry {
-            Entry::Lease(_) => Kind::First,
-            Entry::SigningIntent { .. } | Entry::LossAccepted(_) => Kind::Ordinary,
-        };
-        let entries = vec![entry.digest()];
-        submit(&self.submissions, owner.clone(), kind, vec![], entries).await
+    pub async fn record(&self, owner: &Owner, event: Event) -> Result<Footing, Error> {
+        let kind = Kind::Ordinary;
+        submit(&self.submissions, owner.clone(), kind, vec![], vec![event]).await
     }
 
-    /// Goes on from another anchor, as the administrators said; the objects are what they are.
+    /// The first commit of this boot.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn record_first(&self, owner: &Owner, event: Event) -> Result<Footing, Error> {
+        let kind = Kind::First;
+        submit(&self.submissions, owner.clone(), kind, vec![], vec![event]).await
+    }
+
+    /// Enters an event into the log with the next transaction, which is made before long. Nothing may follow from it.
+    pub fn note(&self, owner: &Owner, event: Event) {
+        let mut notes = self.inner.notes();
+        if notes.events.len() < NOTES {
+            notes.events.push_back((owner.clone(), event));
+        } else {
+            notes.left_out += 1;
+            if notes.left_out.is_power_of_two() {
+                tracing::warn!(
+                    count = notes.left_out,
+                    "events are left out of the audit log: there are more of them than can be stored"
+                );
+            }
+        }
+        drop(notes);
+        self.inner.noted.notify_one();
+    }
+
+    /// Stores a file that entries name by its digest, with the next transaction.
+    pub fn keep_file(&self, digest: &[u8], content: Vec<u8>) {
+        let name = format!("log/files/{}", hex::encode(digest));
+        self.inner.notes().files.push((name, content));
+        self.inner.noted.notify_one();
+    }
+
+    /// Goes on from another anchor, as the administrators said; the objects are what they are. Another log begins.
     ///
     /// # Errors
     /// As [`write`](Self::write); [`Error::Reject`] when the state is not at `from` any more.
@@ -273,11 +351,10 @@ impl SealedState {
         &self,
         owner: &Owner,
         (from, to): (Anchor, Anchor),
-        acceptance: &[u8; 48],
+        events: Vec<Event>,
     ) -> Result<(), Error> {
-        let entries = vec![Entry::LossAccepted(acceptance).digest()];
         let kind = Kind::Jump { from, to };
-        submit(&self.submissions, owner.clone(), kind, vec![], entries).await?;
+        submit(&self.submissions, owner.clone(), kind, vec![], events).await?;
         Ok(())
     }
 
@@ -334,8 +411,9 @@ impl SealedState {
         let remembered = self.inner.lease.seal_remembered();
         let content = AnchorContent::encode_remembered(&remembered);
         let stored = self.write_outside(owner, PEERS_OBJECT, &content).await;
-        if stored.is_err() {
-            self.inner.lease.not_sealed();
+        match &stored {
+            Ok(()) => self.inner.log.sealed(&remembered),
+            Err(_) => self.inner.lease.not_sealed(),
         }
         stored
     }
@@ -360,14 +438,14 @@ async fn submit(
     owner: Owner,
     kind: Kind,
     blobs: Vec<Sealed>,
-    entries: Vec<Digest>,
+    events: Vec<Event>,
 ) -> Result<Footing, Error> {
     let (done, answer) = oneshot::channel();
     let submission = Submission {
         owner,
         kind,
         blobs,
-        entries,
+        events,
         done,
     };
     let gone = || Error::Bug("nobody commits sealed state any more");
@@ -406,9 +484,14 @@ impl Inner {
             if outcome.is_err() {
                 self.lease.not_sealed();
             }
+            let mut places = match &outcome {
+                Ok(places) => places.clone(),
+                Err(_) => Vec::new(),
+            }
+            .into_iter();
             for submission in together {
                 let outcome = match &outcome {
-                    Ok(()) => Ok(Footing(())),
+                    Ok(_) => Ok(Footing(places.next().flatten())),
                     Err(error) => Err(error.clone()),
                 };
                 // A caller that stopped waiting does not need the answer.
@@ -421,9 +504,9 @@ impl Inner {
         &self,
         together: &mut [Submission],
         unsettled: &mut Vec<Prepared>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Option<LogPlace>>, Error> {
         let Some(kind) = together.first().map(|first| first.kind) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         match kind {
             Kind::Ordinary => self.lease.check()?,
@@ -447,8 +530,9 @@ impl Inner {
             match stored.await {
                 Ok(()) => {
                     unsettled.clear();
+                    let places = prepared.places.clone();
                     self.adopt(prepared);
-                    return Ok(());
+                    return Ok(places);
                 }
                 Err(error) if error.reason() == "STORAGE_FULL" => return Err(error),
                 Err(error) if error.reason() == "STORAGE_CONFLICT" => {
@@ -487,6 +571,60 @@ impl Inner {
         Ok(())
     }
 
+    /// Writes the log's entries: first what was noted, then of each submission what it enters.
+    fn enter(
+        &self,
+        kind: Kind,
+        together: &[Submission],
+        seen: &[Seen],
+    ) -> Result<(Draft, Vec<Option<LogPlace>>, (usize, usize)), Error> {
+        let mut draft = match kind {
+            Kind::Ordinary | Kind::First => self.log.draft(),
+            Kind::Jump { to, .. } => Draft::of(to.sequence),
+        };
+        let now = self.platform.now().0;
+        let boot = Hex(self.log.boot_id()?);
+        let mut append = |owner: &Owner, event: &Event| {
+            let mut event = event.clone();
+            if let Event::SigningIntent(intent) = &mut event {
+                intent.seen = seen.to_vec();
+            }
+            draft.append(&Entry {
+                version: entry::VERSION,
+                time_ms: now,
+                boot,
+                manifest: Hex(owner.manifest_digest.unwrap_or([0; 48])),
+                evidence: Hex(owner.evidence),
+                event,
+            })
+        };
+        let mut noted = (0, 0);
+        // Another log begins with what is submitted.
+        if !matches!(kind, Kind::Jump { .. }) {
+            let notes = self.notes();
+            for (owner, event) in notes.events.iter().take(NOTES_TOGETHER) {
+                append(owner, event)?;
+                noted.0 += 1;
+            }
+        }
+        let mut first = Vec::with_capacity(together.len());
+        for submission in together {
+            let mut place = None;
+            for event in &submission.events {
+                let index = append(&submission.owner, event)?;
+                place.get_or_insert(index);
+            }
+            first.push(place);
+        }
+        noted.1 = self.notes().files.len().min(FILES_TOGETHER);
+        let log = draft.number;
+        let places = first
+            .into_iter()
+            .map(|index| index.map(|index| LogPlace { log, index }))
+            .collect();
+        Ok((draft, places, noted))
+    }
+
     /// What has to be stored beside the objects' own blobs: the anchor first.
     async fn prepare(
         &self,
@@ -511,6 +649,8 @@ impl Inner {
         }
         let update = self.look_up(|index| index.with(&versions)).await?;
         let present = *self.anchor.borrow();
+        let remembered = self.lease.seal_remembered();
+        let (mut draft, places, noted) = self.enter(kind, together, &log::seen(&remembered))?;
         let anchor = match kind {
             Kind::Jump { from, to } if from == present => to,
             Kind::Jump { .. } => {
@@ -525,17 +665,17 @@ impl Inner {
                     .sequence
                     .checked_add(1)
                     .ok_or(Error::Bug("the state's sequence has no successor"))?;
-                let entries = together.iter().flat_map(|submission| &submission.entries);
                 Anchor {
                     sequence,
-                    head: head(&present.head, sequence, update.root(), entries),
+                    head: head(&present.head, sequence, update.root(), &draft),
                 }
             }
         };
         let content = AnchorContent {
             anchor,
             root: update.root(),
-            remembered: self.lease.seal_remembered(),
+            log: (draft.number, draft.tree.clone()),
+            remembered,
         };
         let owner = together
             .last()
@@ -556,16 +696,29 @@ impl Inner {
         let prepared_blob = sealing::digest(&blob);
         let mut blobs = vec![(ANCHOR_OBJECT.to_owned(), blob)];
         blobs.extend(update.blobs());
+        blobs.extend(draft.take_blobs());
+        blobs.extend(self.notes().files.iter().take(noted.1).cloned());
         let prepared = Prepared {
             anchor,
             blob: prepared_blob,
             update,
+            draft,
+            places,
+            noted,
+            remembered: content.remembered,
         };
         Ok((prepared, blobs))
     }
 
     fn adopt(&self, prepared: Prepared) {
+        {
+            let mut notes = self.notes();
+            notes.events.drain(..prepared.noted.0);
+            notes.files.drain(..prepared.noted.1);
+        }
         self.index().apply(prepared.update);
+        self.log.adopt(prepared.draft);
+        self.log.sealed(&prepared.remembered);
         *self.anchor_blob() = Some(prepared.blob);
         self.anchor.send_replace(prepared.anchor);
     }
@@ -729,6 +882,12 @@ impl Inner {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn anchor_blob(&self) -> MutexGuard<'_, Option<Digest>> {
         self.anchor_blob
             .lock()
@@ -742,22 +901,52 @@ impl Submission {
     }
 }
 
-fn head<'a>(
-    previous: &Digest,
-    sequence: u64,
-    root: Option<Digest>,
-    entries: impl Iterator<Item = &'a Digest>,
-) -> Digest {
-    let mut hash = Sha256::new()
+/// Makes a transaction for what is noted, when none takes it along.
+async fn keep_noted(inner: Weak<Inner>, submissions: mpsc::WeakSender<Submission>) {
+    loop {
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let owner = {
+            let notes = inner.notes();
+            notes.events.front().map(|(owner, _)| owner.clone())
+        };
+        let owner = owner.filter(|_| inner.lease.check().is_ok());
+        let Some(owner) = owner else {
+            // Something is noted, or the lease was taken up, or nobody is there any more.
+            let _ = tokio::time::timeout(LATER * 10, inner.noted.notified()).await;
+            if submissions.upgrade().is_none() {
+                return;
+            }
+            continue;
+        };
+        tokio::time::sleep(LATER).await;
+        if inner.notes().events.is_empty() {
+            continue;
+        }
+        drop(inner);
+        let Some(submissions) = submissions.upgrade() else {
+            return;
+        };
+        if let Err(error) = submit(&submissions, owner, Kind::Ordinary, vec![], vec![]).await {
+            tracing::warn!(%error, "entries of the audit log wait to be stored");
+            tokio::time::sleep(LATER * 10).await;
+        }
+    }
+}
+
+fn head(previous: &Digest, sequence: u64, root: Option<Digest>, draft: &Draft) -> Digest {
+    Sha256::new()
         .chain_update(tags::STATE_HEAD)
         .chain_update([0])
         .chain_update(previous)
         .chain_update(sequence.to_be_bytes())
-        .chain_update(root.unwrap_or_default());
-    for entry in entries {
-        hash.update(entry);
-    }
-    hash.finalize().into()
+        .chain_update(root.unwrap_or_default())
+        .chain_update(draft.number.to_be_bytes())
+        .chain_update(draft.tree.size().to_be_bytes())
+        .chain_update(draft.tree.root())
+        .finalize()
+        .into()
 }
 
 fn rolled_back(object: &str, known: u64, found: u64) -> Error {

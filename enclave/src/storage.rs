@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arca_proto::v1::{
-    GetBlobRequest, ListBlobsRequest, PutBlobsRequest, ReportMetricsRequest,
+    GetBlobRequest, GetLogFileRequest, ListBlobsRequest, PutBlobsRequest, ReportMetricsRequest,
     metrics_service_client::MetricsServiceClient, put_blobs_request,
     storage_service_client::StorageServiceClient,
 };
@@ -109,6 +109,21 @@ impl HostStorage {
             Ok(response) => Ok(Some(response.into_inner().blob)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(fault("read", name, &status)),
+        }
+    }
+
+    /// A file of the audit log, or none: "NUMBER/checkpoint", a tile, "files/DIGEST".
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with reason `STORAGE_UNAVAILABLE`.
+    pub async fn log_file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let request = GetLogFileRequest {
+            path: path.to_owned(),
+        };
+        match self.0.clone().get_log_file(request).await {
+            Ok(response) => Ok(Some(response.into_inner().content)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(fault("read", path, &status)),
         }
     }
 

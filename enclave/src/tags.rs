@@ -32,5 +32,7 @@ pub const INDEX_PATH: &str = "arca/v1/index-path";
 pub const INDEX_NODE: &str = "arca/v1/index-node";
 /// SHA-256: the head of a party's state, from the one before it.
 pub const STATE_HEAD: &str = "arca/v1/state-head";
-/// SHA-256: what an entry of the state's history says.
-pub const STATE_ENTRY: &str = "arca/v1/state-entry";
+/// HKDF info: the key that signs the checkpoints of this party's log.
+pub const LOG_KEY: &str = "arca/v1/log-key";
+/// HKDF info: the key that cosigns the checkpoints of other parties.
+pub const WITNESS_KEY: &str = "arca/v1/witness-key";

@@ -14,8 +14,8 @@ use aes_gcm::{
 };
 use arca_attestation::{TrustAnchors, TrustClass, UnixMillis};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
-    PutBlobsResponse,
+    GetBlobRequest, GetBlobResponse, GetLogFileRequest, GetLogFileResponse, ListBlobsRequest,
+    ListBlobsResponse, ListLogsRequest, ListLogsResponse, PutBlobsRequest, PutBlobsResponse,
     storage_service_server::{StorageService, StorageServiceServer},
 };
 use rand_core::{OsRng, RngCore};
@@ -188,5 +188,19 @@ impl StorageService for MemoryHost {
     ) -> Result<Response<ListBlobsResponse>, Status> {
         let names = self.0.lock().unwrap().keys().cloned().collect();
         Ok(Response::new(ListBlobsResponse { names }))
+    }
+
+    async fn get_log_file(
+        &self,
+        _: Request<GetLogFileRequest>,
+    ) -> Result<Response<GetLogFileResponse>, Status> {
+        Err(Status::unimplemented("no log"))
+    }
+
+    async fn list_logs(
+        &self,
+        _: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        Err(Status::unimplemented("no log"))
     }
 }

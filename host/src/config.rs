@@ -1,5 +1,6 @@
 //! Configuration: one TOML file per host, checked as a whole before anything starts.
 
+mod archive;
 mod document;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use arca_audit::note::VerifierKey;
 
 use crate::sockets::STORAGE_SOCKET;
 
@@ -26,6 +29,10 @@ pub struct Config {
     pub peers: BTreeMap<String, String>,
     /// Where blobs go.
     pub storage: StorageConfig,
+    /// Where the audit log goes.
+    pub archive: ArchiveConfig,
+    /// Who is asked to cosign the audit log's checkpoints.
+    pub witnesses: Vec<WitnessConfig>,
     /// For an enclave that seals under AWS KMS; none, no relay to KMS and no credentials.
     pub kms: Option<KmsConfig>,
     /// HTTP address of `/metrics`, `/healthz` and `/readyz`; none, no listener.
@@ -102,6 +109,69 @@ pub struct StorageConfig {
     pub path: PathBuf,
     /// Bytes of names and blobs beyond which puts are refused.
     pub quota_bytes: u64,
+}
+
+/// Where the audit log goes, and how soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// A folder or a bucket.
+    pub place: ArchivePlace,
+    /// A checkpoint is published once no entry has come for so long,
+    pub quiet: Duration,
+    /// or when the one before it is that old.
+    pub every: Duration,
+}
+
+/// Where the audit log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchivePlace {
+    /// A folder; made if there is none.
+    Folder(PathBuf),
+    /// An S3-compatible bucket.
+    Bucket(BucketConfig),
+}
+
+/// An S3-compatible bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketConfig {
+    /// Its name.
+    pub bucket: String,
+    /// Before the names of all objects, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// `http://` or `https://` and the server; none for AWS.
+    pub endpoint: Option<String>,
+    /// The region; servers other than AWS' mostly take any.
+    pub region: String,
+    /// With what requests are signed.
+    pub credentials: BucketCredentials,
+}
+
+impl BucketConfig {
+    /// `s3://bucket/prefix`.
+    pub fn url(&self) -> String {
+        let slash = if self.prefix.is_empty() { "" } else { "/" };
+        format!("s3://{}{slash}{}", self.bucket, self.prefix)
+    }
+}
+
+/// With what requests to a bucket are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BucketCredentials {
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if set, `AWS_SESSION_TOKEN`, as they are at the start.
+    Environment,
+    /// Read anew for each request.
+    Source(CredentialSource),
+}
+
+/// An external witness, which speaks C2SP tlog-witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// What `/add-checkpoint` is appended to.
+    pub url: String,
+    /// Its name and public key: `name+id+key`.
+    pub key: VerifierKey,
+    /// Least time between two checkpoints that it is shown.
+    pub every: Duration,
 }
 
 /// Bounds on what the network may take. [`Limits::default`] is what an empty `[limits]` means.
@@ -233,6 +303,7 @@ impl fmt::Display for Config {
         writeln!(f, "\n[storage]")?;
         writeln!(f, "path = {}", quoted(&self.storage.path.to_string_lossy()))?;
         writeln!(f, "quota_bytes = {}", self.storage.quota_bytes)?;
+        self.show_archive(f)?;
         if let Transport::Vsock(vsock) = &self.transport {
             writeln!(f, "\n[vsock]")?;
             writeln!(f, "cid = {}", vsock.cid)?;
@@ -245,17 +316,12 @@ impl fmt::Display for Config {
             writeln!(f, "\n[kms]")?;
             writeln!(f, "region = {}", quoted(&kms.region))?;
             writeln!(f, "endpoint = {}", quoted(&kms.endpoint))?;
-            match &kms.credentials {
-                CredentialSource::File { path, profile } => {
-                    writeln!(f, "credentials = \"file\"")?;
-                    writeln!(f, "file = {}", quoted(&path.to_string_lossy()))?;
-                    writeln!(f, "profile = {}", quoted(profile))?;
-                }
-                CredentialSource::Instance { address } => {
-                    writeln!(f, "credentials = \"imds\"")?;
-                    writeln!(f, "imds = {}", quoted(address))?;
-                }
-            }
+            show_source(&kms.credentials, f)?;
+        }
+        for WitnessConfig { url, key, every } in &self.witnesses {
+            writeln!(f, "\n[[witness]]\nurl = {}", quoted(url))?;
+            writeln!(f, "vkey = {}", quoted(&key.to_string()))?;
+            writeln!(f, "every_seconds = {}", every.as_secs())?;
         }
         if let Some(metrics) = self.metrics {
             writeln!(f, "\n[metrics]\nlisten = \"{metrics}\"")?;
@@ -281,6 +347,47 @@ impl fmt::Display for Config {
         writeln!(f, "max_dials = {max_dials}")?;
         writeln!(f, "dial_seconds = {}", dial.as_secs())?;
         writeln!(f, "drain_seconds = {}", drain.as_secs())
+    }
+}
+
+impl Config {
+    fn show_archive(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n[archive]")?;
+        match &self.archive.place {
+            ArchivePlace::Folder(folder) => {
+                writeln!(f, "folder = {}", quoted(&folder.to_string_lossy()))?;
+            }
+            ArchivePlace::Bucket(bucket) => {
+                writeln!(f, "url = {}", quoted(&bucket.url()))?;
+                match &bucket.endpoint {
+                    Some(endpoint) => writeln!(f, "endpoint = {}", quoted(endpoint))?,
+                    None => writeln!(f, "# endpoint: AWS")?,
+                }
+                writeln!(f, "region = {}", quoted(&bucket.region))?;
+                match &bucket.credentials {
+                    BucketCredentials::Environment => {
+                        writeln!(f, "credentials = \"environment\"")?;
+                    }
+                    BucketCredentials::Source(source) => show_source(source, f)?,
+                }
+            }
+        }
+        writeln!(f, "quiet_seconds = {}", self.archive.quiet.as_secs())?;
+        writeln!(f, "every_seconds = {}", self.archive.every.as_secs())
+    }
+}
+
+fn show_source(source: &CredentialSource, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match source {
+        CredentialSource::File { path, profile } => {
+            writeln!(f, "credentials = \"file\"")?;
+            writeln!(f, "file = {}", quoted(&path.to_string_lossy()))?;
+            writeln!(f, "profile = {}", quoted(profile))
+        }
+        CredentialSource::Instance { address } => {
+            writeln!(f, "credentials = \"imds\"")?;
+            writeln!(f, "imds = {}", quoted(address))
+        }
     }
 }
 

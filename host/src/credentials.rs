@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arca_proto::v1::credential_service_server::{CredentialService, CredentialServiceServer};
 use arca_proto::v1::{GetCredentialsRequest, GetCredentialsResponse};
+use object_store::aws::AwsCredential;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
@@ -31,6 +32,24 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("access_key_id", &self.access_key_id)
             .finish_non_exhaustive()
+    }
+}
+
+impl From<Credentials> for AwsCredential {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            key_id: credentials.access_key_id,
+            secret_key: credentials.secret_access_key,
+            token: Some(credentials.session_token).filter(|token| !token.is_empty()),
+        }
+    }
+}
+
+/// The credentials of now, or what is wrong, in words without any secret. `section` is that of the configuration.
+pub(crate) async fn read(source: &CredentialSource, section: &str) -> Result<Credentials, String> {
+    match source {
+        CredentialSource::File { path, profile } => file::read(path, profile, section).await,
+        CredentialSource::Instance { address } => instance::fetch(address).await,
     }
 }
 
@@ -60,8 +79,7 @@ impl CredentialService for Service {
                     "the host has no AWS credentials: add [kms] to host.toml",
                 ));
             }
-            Some(CredentialSource::File { path, profile }) => file::read(path, profile).await,
-            Some(CredentialSource::Instance { address }) => instance::fetch(address).await,
+            Some(source) => read(source, "kms").await,
         };
         let credentials = read.map_err(|problem| {
             self.metrics.kms_failed(KmsFailure::Credentials);

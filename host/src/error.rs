@@ -66,6 +66,17 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// The archive of the audit log cannot be used.
+    #[error("archive {place}: {problem}. {remedy}")]
+    Archive {
+        /// The folder or bucket.
+        place: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+
     /// The metrics registry could not be set up.
     #[error("metrics: {0}")]
     Metrics(String),

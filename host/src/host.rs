@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::archive::{self, Archive, Archiver};
+use crate::config::{ArchiveConfig, Config};
 use crate::dial::{self, Dialler};
 use crate::enclave::{Enclave, Listener, Service};
 use crate::error::Error;
@@ -35,8 +36,10 @@ pub struct Handle {
     dialler: Arc<Dialler>,
     stop_forwarding: Stopper,
     stop_storage: Stopper,
+    stop_archiving: Stopper,
     forwarding: JoinSet<&'static str>,
     storing: JoinSet<&'static str>,
+    archiving: JoinSet<&'static str>,
     background: JoinSet<&'static str>,
     store: Store,
     writer: Writer,
@@ -54,6 +57,7 @@ impl Host {
         let metrics = Arc::new(metrics);
         Listener::prepare(&config.transport)?;
         let (store, writer) = open_storage(&config, &metrics).await?;
+        let (archive, archiver) = open_archive(&config.archive, &store, &metrics).await?;
         let storage_listener = Listener::listen(&config.transport, Service::Storage).await?;
         let dial_listener = Listener::listen(&config.transport, Service::Dial).await?;
         let kms_listener = match &config.kms {
@@ -78,6 +82,7 @@ impl Host {
             .map(|endpoint| Arc::new(Relay::new(endpoint, &config.limits, Arc::clone(&metrics))));
         let (stop_forwarding, forwarding_stop) = stop_signal();
         let (stop_storage, storage_stop) = stop_signal();
+        let (stop_archiving, archiving_stop) = stop_signal();
         let inbound = Arc::new(Inbound {
             enclave: enclave.clone(),
             limits: config.limits.clone(),
@@ -92,12 +97,21 @@ impl Host {
         let mut storing = JoinSet::new();
         let serving = storage::serve(
             store.clone(),
+            archive.clone(),
             credentials,
             Arc::clone(&metrics),
             storage_listener,
             storage_stop,
         );
         storing.spawn(named("the storage service", serving));
+        let mut archiving = JoinSet::new();
+        let running = archiver.run(archiving_stop.clone());
+        archiving.spawn(named("the archiver", running));
+        for witness in config.witnesses {
+            let watching = archive::watch(archive.clone(), witness, archiving_stop.clone());
+            archiving.spawn(named("the submission to a witness", watching));
+        }
+        drop(archive);
         let mut forwarding = JoinSet::new();
         let serving = inbound::serve(inbound, listener, forwarding_stop.clone());
         forwarding.spawn(named("the inbound listener", serving));
@@ -131,8 +145,10 @@ impl Host {
             dialler,
             stop_forwarding,
             stop_storage,
+            stop_archiving,
             forwarding,
             storing,
+            archiving,
             background,
             store,
             writer,
@@ -166,6 +182,7 @@ impl Handle {
         let ended = tokio::select! {
             Some(ended) = self.forwarding.join_next() => ended,
             Some(ended) = self.storing.join_next() => ended,
+            Some(ended) = self.archiving.join_next() => ended,
             Some(ended) = self.background.join_next() => ended,
             else => return Error::Ended { part: "everything" },
         };
@@ -182,6 +199,8 @@ impl Handle {
         while self.forwarding.join_next().await.is_some() {}
         self.stop_storage.stop();
         while self.storing.join_next().await.is_some() {}
+        self.stop_archiving.stop();
+        while self.archiving.join_next().await.is_some() {}
         self.background.shutdown().await;
         self.store.close();
         let writer = self.writer;
@@ -201,6 +220,22 @@ async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<(Store,
             path: config.storage.path.clone(),
             problem: error.to_string(),
             remedy: "If the file is damaged, restore it from a backup",
+        })?
+}
+
+/// Off the runtime's threads.
+async fn open_archive(
+    config: &ArchiveConfig,
+    store: &Store,
+    metrics: &Arc<Metrics>,
+) -> Result<(Archive, Archiver), Error> {
+    let (config, store, metrics) = (config.clone(), store.clone(), Arc::clone(metrics));
+    spawn_blocking(move || Archive::open(&config, store, metrics))
+        .await
+        .map_err(|error| Error::Archive {
+            place: "of the audit log".into(),
+            problem: error.to_string(),
+            remedy: "See the host's log",
         })?
 }
 

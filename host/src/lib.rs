@@ -5,6 +5,7 @@
 //! clients, peers ──TCP──▶ listen ──▶ enclave.sock        (inbound)
 //! peers ◀──TCP── dial by name ◀── dial.sock              (outbound)
 //! enclave ──gRPC──▶ storage.sock ──▶ one redb file; its own metrics; AWS credentials
+//! the audit log ──▶ tlog-tiles in a folder or a bucket; its checkpoints ──▶ witnesses
 //! KMS ◀──TCP── relay ◀── kms.sock                        (an enclave that seals under AWS KMS)
 //! operator ──HTTP──▶ /metrics, /healthz, /readyz
 //! ```
@@ -29,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod archive;
 mod config;
 mod credentials;
 mod dial;
@@ -44,10 +46,12 @@ mod reported;
 mod sockets;
 mod stop;
 mod storage;
+mod tls;
 
 pub use config::{
-    Config, ConfigError, CredentialSource, EXAMPLE, KmsConfig, Limits, StorageConfig, Transport,
-    VsockConfig,
+    ArchiveConfig, ArchivePlace, BucketConfig, BucketCredentials, Config, ConfigError,
+    CredentialSource, EXAMPLE, KmsConfig, Limits, StorageConfig, Transport, VsockConfig,
+    WitnessConfig,
 };
 pub use error::Error;
 pub use host::{Handle, Host};

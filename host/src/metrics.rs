@@ -27,6 +27,12 @@ const STORAGE_REOPENS: &str = "arca_host_storage_reopens_total";
 const STORAGE_BYTES: &str = "arca_host_storage_bytes";
 const STORAGE_QUOTA: &str = "arca_host_storage_quota_bytes";
 const STORAGE_FILE: &str = "arca_host_storage_file_bytes";
+const LOG_ENTRIES: &str = "arca_host_log_entries";
+const LOG_UNARCHIVED: &str = "arca_host_log_unarchived_entries";
+const LOG_STOPPED: &str = "arca_host_log_stopped";
+const ARCHIVE_FAILURES: &str = "arca_host_archive_failures_total";
+const WITNESS_REQUESTS: &str = "arca_host_witness_requests_total";
+const WITNESS_SIZE: &str = "arca_host_witness_cosigned_entries";
 const REPORTS: &str = "arca_host_enclave_reports_total";
 const REPORT_AGE: &str = "arca_host_enclave_report_age_seconds";
 const START_TIME: &str = "arca_host_start_time_seconds";
@@ -50,6 +56,9 @@ pub(crate) struct Metrics {
     pub(crate) storage_reopens: Counter,
     pub(crate) storage_bytes: Gauge,
     pub(crate) storage_file_bytes: Gauge,
+    pub(crate) log_entries: Gauge,
+    pub(crate) log_unarchived: Gauge,
+    pub(crate) log_stopped: Gauge,
     /// What the enclave says of itself; the rest is what the host saw.
     pub(crate) reported: Reported,
     pub(crate) reports_accepted: Counter,
@@ -113,6 +122,8 @@ pub(crate) enum Operation {
     Put,
     Get,
     List,
+    /// Reads of the audit log.
+    Log,
 }
 
 const ENDS: [(End, &str); 4] = [
@@ -160,6 +171,9 @@ impl Metrics {
             storage_reopens: counter(&recorder, STORAGE_REOPENS, &[]),
             storage_bytes: gauge(&recorder, STORAGE_BYTES, &[]),
             storage_file_bytes: gauge(&recorder, STORAGE_FILE, &[]),
+            log_entries: gauge(&recorder, LOG_ENTRIES, &[]),
+            log_unarchived: gauge(&recorder, LOG_UNARCHIVED, &[]),
+            log_stopped: gauge(&recorder, LOG_STOPPED, &[]),
             reported: Reported::new(party),
             reports_accepted: counter(&recorder, REPORTS, &[("outcome", "ok")]),
             reports_refused: counter(&recorder, REPORTS, &[("outcome", "refused")]),
@@ -183,7 +197,15 @@ impl Metrics {
         ] {
             metrics.kms_counter(failure).increment(0);
         }
-        for operation in [Operation::Put, Operation::Get, Operation::List] {
+        for reason in ["unavailable", "storage", "damage"] {
+            metrics.archive_counter(reason).increment(0);
+        }
+        for operation in [
+            Operation::Put,
+            Operation::Get,
+            Operation::List,
+            Operation::Log,
+        ] {
             metrics.storage_counter(operation, "ok").increment(0);
         }
         Ok(metrics)
@@ -200,6 +222,21 @@ impl Metrics {
 
     pub(crate) fn kms_failed(&self, failure: KmsFailure) {
         self.kms_counter(failure).increment(1);
+    }
+
+    pub(crate) fn archive_failed(&self, reason: &'static str) {
+        self.archive_counter(reason).increment(1);
+    }
+
+    /// `witness` is a configured name.
+    pub(crate) fn witness_asked(&self, witness: &str, outcome: &str) {
+        let labels = [("witness", witness), ("outcome", outcome)];
+        counter(&self.recorder, WITNESS_REQUESTS, &labels).increment(1);
+    }
+
+    /// Entries of the newest checkpoint that a witness cosigned.
+    pub(crate) fn witness_cosigned(&self, witness: &str, size: u64) {
+        gauge(&self.recorder, WITNESS_SIZE, &[("witness", witness)]).set(size as f64);
     }
 
     pub(crate) fn stored(&self, operation: Operation, outcome: &'static str, since: Instant) {
@@ -239,6 +276,10 @@ impl Metrics {
 
     fn kms_counter(&self, failure: KmsFailure) -> Counter {
         counter(&self.recorder, KMS_FAILURES, &[("reason", failure.label())])
+    }
+
+    fn archive_counter(&self, reason: &'static str) -> Counter {
+        counter(&self.recorder, ARCHIVE_FAILURES, &[("reason", reason)])
     }
 
     fn storage_counter(&self, operation: Operation, outcome: &'static str) -> Counter {
@@ -338,6 +379,7 @@ impl Operation {
             Self::Put => "put",
             Self::Get => "get",
             Self::List => "list",
+            Self::Log => "log",
         }
     }
 }
@@ -393,6 +435,14 @@ fn describe(recorder: &PrometheusRecorder) {
             STORAGE_REOPENS,
             "Times the storage file was opened again after a failure",
         ),
+        (
+            ARCHIVE_FAILURES,
+            "Times that the audit log could not be archived, by reason",
+        ),
+        (
+            WITNESS_REQUESTS,
+            "Checkpoints of the audit log shown to external witnesses, by witness and outcome",
+        ),
         (REPORTS, "Reports of the enclave's own metrics, by outcome"),
     ];
     for (name, text) in counters {
@@ -423,6 +473,22 @@ fn describe(recorder: &PrometheusRecorder) {
             STORAGE_FILE,
             Some(Unit::Bytes),
             "Bytes of disk that the storage file takes",
+        ),
+        (LOG_ENTRIES, None, "Entries of the audit log"),
+        (
+            LOG_UNARCHIVED,
+            None,
+            "Entries of the audit log that are in the storage file and not in the archive yet",
+        ),
+        (
+            LOG_STOPPED,
+            None,
+            "Audit logs that are not archived until somebody looked; the host's log says why",
+        ),
+        (
+            WITNESS_SIZE,
+            None,
+            "Entries of the newest checkpoint that an external witness cosigned",
         ),
         (
             REPORT_AGE,

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::config::StorageConfig;
 use crate::error::Error;
@@ -40,7 +40,15 @@ const TOGETHER_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct Store {
     engine: Arc<Engine>,
     writer: mpsc::Sender<Job>,
+    log_written: Arc<Notify>,
 }
+
+/// Reads that block.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(&'a Engine);
+
+/// What the names of the audit log's blobs begin with.
+pub(crate) const LOG: &str = "log/";
 
 /// The thread that writes.
 #[derive(Debug)]
@@ -77,6 +85,17 @@ pub(crate) struct Batch {
     pub blobs: Vec<(BlobName, Vec<u8>)>,
     /// What has to be there for it to be stored.
     pub guard: Option<Guard>,
+    /// What goes, unless it is something else by now: then nothing of the batch happens.
+    pub removals: Vec<Removal>,
+    /// What the host remembers for itself, by key; no call of the enclave reaches it.
+    pub own: Vec<(String, Vec<u8>)>,
+}
+
+/// A blob that is to go: by name, and by the SHA-256 that it had when whoever removes it read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub name: BlobName,
+    pub sha256: [u8; 32],
 }
 
 /// A blob by its SHA-256, or that there is none of the name.
@@ -118,12 +137,26 @@ impl Store {
                 problem: format!("cannot start the writer thread: {error}"),
                 remedy: "Raise the account's limit on processes",
             })?;
-        Ok((Self { engine, writer }, Writer(thread)))
+        let log_written = Arc::default();
+        let store = Self {
+            engine,
+            writer,
+            log_written,
+        };
+        Ok((store, Writer(thread)))
     }
 
     /// Stores a batch, whole. Durable when this returns; after a fault it may or may not be there.
     pub(crate) async fn put(&self, batch: Batch) -> Result<(), StorageError> {
-        self.submit(batch).await
+        let of_log = batch
+            .blobs
+            .iter()
+            .any(|(name, _)| name.as_str().starts_with(LOG));
+        self.submit(batch).await?;
+        if of_log {
+            self.log_written.notify_one();
+        }
+        Ok(())
     }
 
     pub(crate) async fn get(&self, name: BlobName) -> Result<Option<Vec<u8>>, StorageError> {
@@ -138,6 +171,19 @@ impl Store {
     ) -> Result<Vec<String>, StorageError> {
         self.read(move |engine| engine.list(&prefix, &after, count))
             .await
+    }
+
+    /// Runs reads off the runtime's threads, as many as `work` makes.
+    pub(crate) async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader<'_>) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.read(move |engine| work(&Reader(engine))).await
+    }
+
+    /// Wakes up whoever waits for it once after blobs of the log were stored.
+    pub(crate) fn log_written(&self) -> &Notify {
+        &self.log_written
     }
 
     /// Whether blobs can be read and written; after a failed write this tries one.
@@ -172,6 +218,33 @@ impl Store {
 
     /// Lets go of the storage; the writer ends when everybody has.
     pub(crate) fn close(self) {}
+}
+
+impl Reader<'_> {
+    pub(crate) fn list(
+        &self,
+        prefix: &NameFragment,
+        after: &NameFragment,
+        count: usize,
+    ) -> Result<Vec<String>, StorageError> {
+        self.0.list(prefix, after, count)
+    }
+
+    /// Blobs whose names begin with `prefix`, ascending, from the one named `prefix` + `from` on; if there is none of
+    /// that name, from the last one before it. Ends when they are `bytes` long together, with at least one.
+    pub(crate) fn scan(
+        &self,
+        prefix: &str,
+        from: &str,
+        bytes: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.0.scan(prefix, &format!("{prefix}{from}"), bytes)
+    }
+
+    /// What the host remembers for itself under keys that begin with `prefix`.
+    pub(crate) fn own(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.0.own(prefix)
+    }
 }
 
 impl Writer {

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use arca_host::{
-    Config, ConfigError, CredentialSource, EXAMPLE, KmsConfig, Limits, Transport, VsockConfig,
+    ArchivePlace, BucketConfig, BucketCredentials, Config, ConfigError, CredentialSource, EXAMPLE,
+    KmsConfig, Limits, Transport, VsockConfig,
 };
 
 const RIGHT: &str = "\
@@ -106,33 +107,190 @@ fn the_example_shows_every_field_with_its_default() {
     assert_eq!(config, example);
     let fields = uncommented
         .lines()
-        .filter(|line| line.contains(" = ") && (!line.starts_with('#') || is_nitro(line)));
+        .filter(|line| line.contains(" = ") && (!line.starts_with('#') || is_optional(line)));
     assert_eq!(
         fields.count(),
-        30,
+        43,
         "the example lacks a field, or this test does not know it"
     );
 }
 
-/// What only a Nitro enclave needs is commented out without a space.
-fn is_nitro(line: &str) -> bool {
+/// What is for some hosts and not for others is commented out without a space.
+fn is_optional(line: &str) -> bool {
     line.starts_with('#') && !line.starts_with("# ") && line.len() > 1
+}
+
+/// The section that a line begins, commented out or not.
+fn section_of(line: &str) -> Option<&str> {
+    let line = line.trim_start_matches('#').trim_start_matches('[');
+    let name = line.strip_suffix("]]").or(line.strip_suffix(']'))?;
+    (!name.contains(' ')).then_some(name)
+}
+
+/// The example with what is for some hosts in these sections, less the fields that begin so.
+fn with_sections(sections: &[&str], leave_out: &[&str]) -> String {
+    let mut text = String::new();
+    let mut here = false;
+    for line in EXAMPLE.lines() {
+        here = section_of(line).map_or(here, |section| sections.contains(&section));
+        let plain = line.trim_start_matches('#');
+        if here && leave_out.iter().any(|field| plain.starts_with(field)) {
+            continue;
+        }
+        let line = if here && is_optional(line) {
+            plain
+        } else {
+            line
+        };
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_for_a_bucket_and_for_a_witness_is_right_too() {
+    let config = read(&with_sections(
+        &["archive", "witness"],
+        &["file", "profile", "imds"],
+    ));
+    let config = config.unwrap();
+    let bucket = BucketConfig {
+        bucket: "audit-logs".into(),
+        prefix: "ceo".into(),
+        endpoint: Some("https://minio.example.com:9000".into()),
+        region: "us-east-1".into(),
+        credentials: BucketCredentials::Environment,
+    };
+    assert_eq!(config.archive.place, ArchivePlace::Bucket(bucket));
+    assert_eq!(config.witnesses.len(), 1);
+    assert_eq!(config.witnesses[0].url, "https://witness.example.com");
+    assert_eq!(read(&config.to_string()).unwrap(), config);
+    // What is shown are the defaults.
+    let least = with_sections(
+        &["archive", "witness"],
+        &[
+            "file",
+            "profile",
+            "imds",
+            "region",
+            "every_seconds",
+            "# quiet",
+        ],
+    );
+    assert_eq!(read(&least).unwrap(), config);
+    for (source, field) in [
+        ("\"file\"", "archive.file"),
+        ("\"imds\"", ""),
+        ("\"elsewhere\"", "archive.credentials"),
+    ] {
+        let text = with_sections(&["archive"], &["file", "profile", "imds"]);
+        let read = read(&text.replace("\"environment\"", source));
+        assert_eq!(read.err().map_or(String::new(), |it| it.field), field);
+    }
+}
+
+#[test]
+fn without_a_section_the_archive_is_beside_the_storage_file() {
+    let config = read(RIGHT).unwrap();
+    let beside = ArchivePlace::Folder("/var/lib/arca/log/ceo".into());
+    assert_eq!(config.archive.place, beside);
+    assert_eq!(config.archive.quiet, Duration::from_secs(1));
+    assert_eq!(config.archive.every, Duration::from_secs(10));
+    assert_eq!(config.witnesses, []);
+}
+
+#[test]
+fn mistakes_about_the_archive_and_witnesses_are_answered_by_field() {
+    let vkey = EXAMPLE
+        .split("vkey = ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    let bucket = "[archive]\nurl = \"s3://b/p\"\ncredentials = \"environment\"\n";
+    let witness = format!("[[witness]]\nurl = \"http://w\"\nvkey = {vkey}\n");
+    read(&format!("{RIGHT}{bucket}{witness}")).unwrap();
+    let log_key = "\"example.com/log+6d7a2d8e+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea\"";
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("s3://b/p", "https://b/p", "archive.url", "no s3:// URL"),
+        ("s3://b/p", "s3://", "archive.url", "no s3:// URL"),
+        ("s3://b/p", "s3://b/../p", "archive.url", "no s3:// URL"),
+        ("s3://b/p", "s3://b//p", "archive.url", "no s3:// URL"),
+        (
+            "credentials = \"environment\"\n",
+            "",
+            "archive.credentials",
+            "is missing",
+        ),
+        (
+            "environment\"",
+            "environment\"\nfolder = \"f\"",
+            "archive.folder",
+            "url is there too",
+        ),
+        (
+            "environment\"",
+            "environment\"\nfile = \"f\"",
+            "archive.file",
+            "means nothing",
+        ),
+        (
+            "environment\"",
+            "environment\"\nendpoint = \"h:1\"",
+            "archive.endpoint",
+            "no http(s) URL",
+        ),
+        (
+            "environment\"",
+            "environment\"\nendpoint = \"https://key:secret@h\"",
+            "archive.endpoint",
+            "no http(s) URL",
+        ),
+        (
+            "environment\"",
+            "environment\"\nregion = \"a b\"",
+            "archive.region",
+            "no region",
+        ),
+        (
+            "environment\"",
+            "environment\"\nquiet_seconds = 0",
+            "archive.quiet_seconds",
+            "1 to 3600",
+        ),
+        (
+            "environment\"",
+            "environment\"\naccess_key = \"x\"",
+            "archive.access_key",
+            "unknown field",
+        ),
+        (
+            "url = \"s3://b/p\"\n",
+            "",
+            "archive.credentials",
+            "means nothing without url",
+        ),
+        ("http://w", "ftp://w", "witness.url", "no http(s) URL"),
+        (vkey, "\"w+00000000+BA==\"", "witness.vkey", "verifier key"),
+        (vkey, log_key, "witness.vkey", ""),
+        (vkey, "7", "[witness].vkey", "invalid type"),
+    ];
+    for (part, with, field, problem) in cases {
+        let right = format!("{RIGHT}{bucket}{witness}");
+        assert!(right.contains(part), "{part}");
+        let error = read(&right.replacen(part, with, 1)).unwrap_err();
+        assert_eq!(&error.field, field, "{with}: {error}");
+        assert!(error.problem.contains(problem), "{with}: {error}");
+    }
+    let twice = read(&format!("{RIGHT}{witness}{witness}")).unwrap_err();
+    assert!(twice.problem.contains("another [[witness]]"), "{twice}");
 }
 
 #[test]
 fn the_example_for_a_nitro_enclave_is_right_too() {
-    let nitro = |leave_out: &[&str]| -> String {
-        let lines = EXAMPLE.lines().filter(|line| {
-            let line = line.trim_start_matches('#');
-            !leave_out.iter().any(|field| line.starts_with(field))
-        });
-        lines
-            .map(|line| match is_nitro(line) {
-                true => format!("{}\n", line.trim_start_matches('#')),
-                false => format!("{line}\n"),
-            })
-            .collect()
-    };
+    let nitro = |leave_out: &[&str]| with_sections(&["vsock", "kms"], leave_out);
     let config = read(&nitro(&["sockets", "file", "profile"])).unwrap();
     assert_eq!(
         config.transport,
@@ -175,15 +333,12 @@ fn the_operating_guide_has_every_field() {
     let guide = include_str!("../../docs/operations.md");
     let mut section = String::new();
     for line in EXAMPLE.lines() {
-        let line = if is_nitro(line) {
+        let line = if is_optional(line) {
             line.trim_start_matches('#')
         } else {
             line
         };
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        if let Some(name) = section_of(line) {
             section = format!("{name}.");
         }
         let field = line

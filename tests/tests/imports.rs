@@ -25,8 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "arca-channel",
         &["arca-attestation", "arca-proto", "arca-wipe"],
     ),
-    // Moves bytes it cannot read, so it links nothing that could.
-    ("arca-host", &["arca-proto", "arca-vsock"]),
+    // Moves bytes it cannot read, so it links nothing that could. The log it keeps is open to everybody.
+    ("arca-host", &["arca-audit", "arca-proto", "arca-vsock"]),
     ("arca-vsock", &[]),
     // Verifies and asks. It measures protocols with keys that end with the process; it never holds a share of
     // a cluster's key.

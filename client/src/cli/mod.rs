@@ -1,5 +1,6 @@
 //! Arguments, dispatch, and the end of every run.
 
+mod audit;
 mod bench;
 mod config;
 mod demo;
@@ -13,6 +14,7 @@ mod party;
 mod sign;
 mod signals;
 mod status;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -78,6 +80,9 @@ enum Command {
     /// Verify attestation documents
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// Export and verify the parties' logs, and certificates of signatures
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Certify the identity keys of HSM parties
     #[command(subcommand)]
     Hsm(hsm::Command),
@@ -86,6 +91,8 @@ enum Command {
     /// Look at this client's own configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Witness logs: cosign checkpoints that continue what was seen
+    Witness(witness::Arguments),
     /// Measure round trips and signatures
     Bench(bench::Arguments),
     /// Write a completion script for a shell
@@ -168,8 +175,10 @@ pub(crate) fn main() -> ExitCode {
     };
     let outcome = tokio::runtime::Runtime::new()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            runtime.block_on(signals::until_interrupted(run(&context, arguments.command)))
+        .and_then(|runtime| match arguments.command {
+            // Finishes what is under way when it is asked to stop.
+            command @ Command::Witness(_) => runtime.block_on(run(&context, command)),
+            command => runtime.block_on(signals::until_interrupted(run(&context, command))),
         });
     match outcome {
         Ok(code) => code,
@@ -187,9 +196,11 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(context, command).await?,
         Command::Sign(command) => sign::run(context, command).await?,
         Command::Evidence(command) => evidence::run(context, command)?,
+        Command::Audit(command) => return audit::run(context, command).await,
         Command::Hsm(command) => hsm::run(context, command)?,
         Command::Status(arguments) => return status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command)?,
+        Command::Witness(arguments) => witness::run(context, arguments).await?,
         Command::Bench(arguments) => bench::run(context, arguments).await?,
         Command::Completions { shell } => {
             clap_complete::generate(

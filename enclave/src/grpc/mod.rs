@@ -1,5 +1,6 @@
 //! The services of `arca.v1`: wire messages in and out, nothing decided here.
 
+mod audit;
 mod keys;
 mod operations;
 mod parties;

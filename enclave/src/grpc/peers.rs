@@ -1,11 +1,13 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use arca_audit::entry::{Event, Hex, LogPoint};
 use arca_channel::{Attested, Peer};
 use arca_proto::v1::{
     self as wire, Claim, Frame, Grant, OpenSession, StateAnchor, frame::Body, open_session::Task,
     peer_service_server::PeerService,
 };
 use futures_util::{Stream, StreamExt as _};
+use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -19,9 +21,11 @@ use crate::{
     error::Error,
     keygen,
     lease::{Anchor, Denial, Objection, Word},
+    log::{Objection as LogObjection, Told},
     network::{LINK_QUEUE, LinkInfo, Opening},
-    pairs, presignatures, quorum,
+    pairs, presignatures, quorum, records,
     session::PEER_PROTOCOL,
+    state::LogPlace,
 };
 
 /// How long a session that a peer opens waits for this instance's lease.
@@ -71,12 +75,26 @@ pub async fn follow(
 ) -> Result<(), String> {
     let membership = core.membership().map_err(|error| error.to_string())?;
     let name = peer.name();
-    greet(core, &membership, peer, &mut incoming, &outgoing).await?;
+    let told = greet(core, &membership, peer, &mut incoming, &outgoing).await?;
+    let facts = peer.evidence();
+    core.note(Event::EvidenceVerified {
+        peer: name.to_owned(),
+        boot: Hex(*peer.boot_id()),
+        evidence: Hex(facts.digest()),
+        measurement: facts.measurements().map(|measured| {
+            let hash = Sha256::new()
+                .chain_update(measured.pcr0)
+                .chain_update(measured.pcr1)
+                .chain_update(measured.pcr2);
+            Hex(hash.finalize().into())
+        }),
+    });
     let info = LinkInfo {
         boot_id: *peer.boot_id(),
         verified_at: peer.verified_at(),
     };
-    let generation = core.network.attach(name, info, outgoing);
+    let generation = core.network.attach(name, info, told, outgoing);
+    core.log.news.notify_one();
     tracing::info!(peer = name, "link up");
     let why = loop {
         match incoming.message().await {
@@ -94,7 +112,21 @@ pub async fn follow(
                         Err(()) => break "a malformed anchor".to_owned(),
                     }
                 }
-                if let Some(opening) = core.network.route(&membership.party, name, frame) {
+                if let Some(cosignature) = frame.cosignature.take()
+                    && let Err(why) = core.log.heard(name, &cosignature)
+                {
+                    break why.to_owned();
+                }
+                if let Some(checkpoint) = frame.checkpoint.take()
+                    && let Err(why) = witness(core, peer, &checkpoint)
+                {
+                    break why;
+                }
+                if let Some(Body::RecordRequest(request)) = frame.body {
+                    let core = Arc::clone(core);
+                    let (me, peer) = (membership.party.clone(), name.to_owned());
+                    tokio::spawn(async move { answer(&core, me, peer, request).await });
+                } else if let Some(opening) = core.network.route(&membership.party, name, frame) {
                     join(core, opening);
                 }
             }
@@ -107,14 +139,91 @@ pub async fn follow(
     Ok(())
 }
 
-/// Claims this instance's place with the peer, and decides about the peer's claim. See `lease.rs`.
+/// Takes a peer's checkpoint for the newest of its log, to be cosigned once that is sealed; or never deals with that
+/// instance again.
+fn witness(core: &Core, peer: &Attested, checkpoint: &wire::LogCheckpoint) -> Result<(), String> {
+    let name = peer.name();
+    let seen = core.lease.seen_log(name);
+    match core.log.witness(name, checkpoint, seen.as_ref()) {
+        Ok(now) => {
+            let sealed = seen.as_ref() == Some(&now);
+            core.lease.saw_log(name, peer.boot_id(), seen.as_ref(), now);
+            if sealed {
+                core.log.news.notify_one();
+            }
+            Ok(())
+        }
+        Err(LogObjection::Malformed(why)) => Err(why.to_owned()),
+        Err(LogObjection::Conflict { cosigned, shown }) => {
+            core.lease.contradicted(name, peer.boot_id());
+            core.note(Event::LogConflict {
+                peer: name.to_owned(),
+                log: checkpoint.log,
+                cosigned,
+                shown,
+            });
+            core.note(fenced(name, peer.boot_id(), "LOG_CONFLICT"));
+            let why = "its audit log contradicts the checkpoint of it that this party cosigned";
+            tracing::error!(
+                peer = name,
+                log = checkpoint.log,
+                "{why}; both are kept in this party's log (arca audit verify shows them): find out \
+                 which of its storages is the true one"
+            );
+            Err(why.to_owned())
+        }
+    }
+}
+
+fn fenced(peer: &str, boot_id: &[u8; 16], reason: &str) -> Event {
+    Event::Fenced {
+        peer: peer.to_owned(),
+        boot: Hex(*boot_id),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Gives a peer what a certificate needs of this party's log.
+async fn answer(core: &Arc<Core>, me: String, peer: String, request: wire::RecordRequest) {
+    let place = LogPlace {
+        log: request.log,
+        index: request.index,
+    };
+    let outcome = match <[u8; 32]>::try_from(request.session.as_slice()) {
+        Err(_) => Err(Error::invalid("INVALID_ARGUMENT", "session: 32 bytes")),
+        Ok(session) => records::party(core, place, &session, std::slice::from_ref(&peer)).await,
+    };
+    let outcome = outcome.and_then(|party| {
+        serde_json::to_vec(&party).map_err(|_| Error::Bug("a document has no JSON"))
+    });
+    let (party, reason, message) = match outcome {
+        Ok(party) => (party, String::new(), String::new()),
+        Err(error) => (Vec::new(), error.reason().to_owned(), error.to_string()),
+    };
+    let frame = Frame {
+        from: me,
+        to: peer,
+        body: Some(Body::RecordResponse(wire::RecordResponse {
+            token: request.token,
+            party,
+            reason,
+            message,
+        })),
+        ..Frame::default()
+    };
+    // A peer that is gone needs no answer.
+    let _ = core.network.send(frame);
+}
+
+/// Claims this instance's place with the peer, and decides about the peer's claim. See `lease.rs`. Says from where the
+/// peer is told of this party's log.
 async fn greet(
     core: &Arc<Core>,
     membership: &Membership,
     peer: &Attested,
     incoming: &mut Streaming<Frame>,
     outgoing: &mpsc::Sender<Frame>,
-) -> Result<(), String> {
+) -> Result<Option<Told>, String> {
     let name = peer.name();
     let say = async |body: Body| {
         let frame = Frame {
@@ -126,11 +235,19 @@ async fn greet(
         outgoing.send(frame).await.map_err(|_| "closed".to_owned())
     };
     let (start, current) = (core.lease.start(), *core.state.anchor().borrow());
+    let (log, keys) = (
+        core.log.point(),
+        core.log.keys().map_err(|error| error.to_string())?,
+    );
     say(Body::Claim(Claim {
         start: Some(start.into()),
         current: Some(current.into()),
+        log: log.log,
+        log_key: keys.log_key().to_vec(),
+        witness_key: keys.witness_key().to_vec(),
     }))
     .await?;
+    let mut remembered = None;
     let (mut we_granted, mut they_granted) = (false, false);
     let until = Instant::now() + GREETING;
     while !(we_granted && they_granted) {
@@ -143,7 +260,16 @@ async fn greet(
             Some(Body::Claim(claim)) if !we_granted => {
                 match decide(core, membership, peer, &claim).await? {
                     Ok(()) => {
-                        say(Body::Grant(Grant {})).await?;
+                        core.log.meet(name, &claim)?;
+                        let seen = core.lease.seen_log(name);
+                        say(Body::Grant(Grant {
+                            remembered: seen.map(|seen| wire::LogPoint {
+                                log: seen.point.log,
+                                size: seen.point.size,
+                                root: seen.point.root.0.to_vec(),
+                            }),
+                        }))
+                        .await?;
                         we_granted = true;
                     }
                     Err(denial) => {
@@ -162,7 +288,8 @@ async fn greet(
                     }
                 }
             }
-            Some(Body::Grant(_)) => {
+            Some(Body::Grant(grant)) => {
+                remembered = grant.remembered.map(log_point).transpose()?;
                 core.lease.hear(name, Word::Granted);
                 core.leasing.notify_one();
                 they_granted = true;
@@ -178,7 +305,39 @@ async fn greet(
             _ => return Err("it said something else than its claim".to_owned()),
         }
     }
-    Ok(())
+    match records::resume(core, remembered).await {
+        Ok((told, None)) => Ok(Some(told)),
+        Ok((told, Some(first))) => {
+            let frame = Frame {
+                from: membership.party.clone(),
+                to: name.to_owned(),
+                checkpoint: Some(first),
+                ..Frame::default()
+            };
+            outgoing
+                .send(frame)
+                .await
+                .map_err(|_| "closed".to_owned())?;
+            Ok(Some(told))
+        }
+        Err(why) => {
+            tracing::error!(
+                peer = name,
+                why,
+                "it cannot be told how this party's log goes on"
+            );
+            Ok(None)
+        }
+    }
+}
+
+fn log_point(point: wire::LogPoint) -> Result<LogPoint, String> {
+    let root = point.root.try_into().map_err(|_| "a malformed point")?;
+    Ok(LogPoint {
+        log: point.log,
+        size: point.size,
+        root: Hex(root),
+    })
 }
 
 /// Takes an instance of a peer for its only one, or does not. What is taken is sealed before it is said.
@@ -200,6 +359,15 @@ async fn decide(
         Ok(false) => Ok(Ok(())),
         Ok(true) => {
             core.network.drop_link(peer.name());
+            if let Some(older) = core.lease.remembered().get(peer.name())
+                && let Some(older) = older.fenced.last()
+            {
+                core.note(fenced(peer.name(), older, "NEWER_INSTANCE"));
+            }
+            core.note(Event::LeaseGranted {
+                peer: peer.name().to_owned(),
+                boot: Hex(*peer.boot_id()),
+            });
             core.state
                 .store_remembered(&membership.owner)
                 .await
@@ -207,7 +375,13 @@ async fn decide(
             core.lease.sealed_grant(peer.name(), peer.boot_id());
             Ok(Ok(()))
         }
-        Err(denial) => Ok(Err(denial)),
+        Err(denial) => {
+            let (name, boot_id) = (peer.name(), peer.boot_id());
+            if core.lease.is_news(name, boot_id, denial.objection) {
+                core.note(fenced(name, boot_id, denial.objection.reason()));
+            }
+            Ok(Err(denial))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ struct Fixture {
     platform: Arc<TestPlatform>,
     state: SealedState,
     lease: Arc<Lease>,
+    log: Arc<Log>,
     owner: Owner,
 }
 
@@ -12,23 +13,53 @@ struct Fixture {
 async fn start(platform: Arc<TestPlatform>) -> Result<Fixture, Error> {
     let randomness = Arc::new(Randomness::new(&*platform).unwrap());
     let lease = Arc::new(Lease::default());
-    let state = SealedState::new(platform.clone(), randomness, Arc::clone(&lease));
+    let log = Arc::new(Log::default());
+    log.begin(log::LogKeys::derive(&[5; 32]).unwrap(), [1; 16]);
+    let state = SealedState::new(
+        platform.clone(),
+        randomness,
+        Arc::clone(&lease),
+        Arc::clone(&log),
+    );
     let owner = Owner {
         cluster: "sim-test".into(),
         party: "ceo".into(),
         manifest_digest: None,
+        evidence: [0; 32],
     };
     state.open(&owner).await?;
     lease.set_peers("ceo", vec![]);
-    let first = state.record(&owner, Entry::Lease(&[1; 16])).await;
-    first?;
+    let held = Event::LeaseHeld { boot: Hex([1; 16]) };
+    state.record_first(&owner, held).await?;
     lease.hold();
     Ok(Fixture {
         platform,
         state,
         lease,
+        log,
         owner,
     })
+}
+
+/// What a session records before a share of it leaves.
+fn intent() -> Event {
+    Event::SigningIntent(entry::SigningIntent {
+        session: Hex([1; 32]),
+        request: Hex([2; 32]),
+        key: "keys/00".into(),
+        epoch: 1,
+        coordinator: "ceo".into(),
+        signers: vec!["ceo".into()],
+        seen: vec![],
+    })
+}
+
+fn refusal(number: u64) -> Event {
+    Event::Refused {
+        from: "cto".into(),
+        reason: format!("REASON_{number}"),
+        request: None,
+    }
 }
 
 async fn fixture() -> Fixture {
@@ -36,6 +67,27 @@ async fn fixture() -> Fixture {
 }
 
 impl Fixture {
+    /// What the host has of a log, checked against the tree that the enclave keeps.
+    fn entries(&self, number: u64) -> Vec<Event> {
+        let prefix = format!("log/{number}/entries/");
+        let disk = self.platform.disk();
+        let bundles = disk.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let mut tree = Tree::new();
+        let mut events = Vec::new();
+        for (name, bundle) in bundles {
+            let first = format!("{prefix}{:020}", tree.size());
+            assert_eq!(*name, first);
+            for bytes in arca_audit::tile::decode_entries(bundle).unwrap() {
+                tree.append(arca_audit::leaf_hash(bytes));
+                events.push(Entry::decode(bytes).unwrap().event);
+            }
+        }
+        if self.log.point().log == number {
+            assert_eq!(log::point(number, &tree), self.log.point());
+        }
+        events
+    }
+
     /// The same disk and hardware after a restart.
     async fn restarted(&self) -> Fixture {
         start(self.platform.clone()).await.unwrap()
@@ -159,11 +211,7 @@ async fn every_change_makes_another_head() {
     let mut heads = vec![f.anchor().head];
     f.write(b"one").await.unwrap();
     heads.push(f.anchor().head);
-    let intent = Entry::SigningIntent {
-        session: &[1; 32],
-        digest: &[2; 32],
-    };
-    f.state.record(&f.owner, intent).await.unwrap();
+    f.state.record(&f.owner, intent()).await.unwrap();
     heads.push(f.anchor().head);
     let sequence = f.anchor().sequence;
     f.write(b"two").await.unwrap();
@@ -193,14 +241,10 @@ async fn without_the_lease_nothing_is_read_written_recorded_or_stood_on() {
             }),
         );
     }
-    let intent = Entry::SigningIntent {
-        session: &[1; 32],
-        digest: &[2; 32],
-    };
     for refused in [
         f.read("signing/1").await.map(|_| ()),
         f.write(b"two").await,
-        f.state.record(&f.owner, intent).await.map(|_| ()),
+        f.state.record(&f.owner, intent()).await.map(|_| ()),
         f.state.footing().map(|_| ()),
         f.state.list("signing/", "", 10).await.map(|_| ()),
     ] {
@@ -242,11 +286,7 @@ async fn a_write_that_was_given_up_and_comes_through_late_is_found() {
     let error = f.write(b"two").await.unwrap_err();
     assert_eq!(error.reason(), "STORAGE_UNAVAILABLE");
     // It is on the disk, and the next change follows it.
-    let intent = Entry::SigningIntent {
-        session: &[1; 32],
-        digest: &[2; 32],
-    };
-    f.state.record(&f.owner, intent).await.unwrap();
+    f.state.record(&f.owner, intent()).await.unwrap();
     assert_eq!(f.read("signing/1").await.unwrap().unwrap(), b"two");
     f.write(b"three").await.unwrap();
     let f = f.restarted().await;
@@ -276,16 +316,21 @@ async fn a_jump_goes_on_from_there_with_all_objects() {
     };
     // Not from a state that it is not in any more.
     let earlier = f.lease.start();
-    let refused = f.state.jump(&f.owner, (earlier, to), &[3; 48]).await;
+    let refused = f.state.jump(&f.owner, (earlier, to), vec![]).await;
     assert_eq!(refused.unwrap_err().reason(), "LOSS_ACCEPTANCE_REFUSED");
     let present = f.anchor();
     f.state
-        .jump(&f.owner, (present, to), &[3; 48])
+        .jump(&f.owner, (present, to), vec![refusal(7)])
         .await
         .unwrap();
     assert_eq!(f.anchor(), to);
+    // Another log begins there, numbered so that no peer has seen one of that number.
+    assert_eq!(f.log.point().log, 1000);
+    assert_eq!(f.entries(1000), [refusal(7)]);
     let f = f.restarted().await;
     assert_eq!(f.lease.start(), to);
+    assert_eq!(f.log.point().log, 1000);
+    assert_eq!(f.log.point().size, 2);
     assert_eq!(f.read("signing/1").await.unwrap().unwrap(), b"one");
 }
 
@@ -335,4 +380,78 @@ async fn each_blob_names_the_one_before_it() {
     let (header, _) = opened.unwrap();
     assert_eq!(header.sequence, 2);
     assert_eq!(header.predecessor, sealing::digest(&first));
+}
+
+#[tokio::test]
+async fn what_is_recorded_stands_in_the_log_in_its_place_before_anybody_goes_on() {
+    let f = fixture().await;
+    let held = Event::LeaseHeld { boot: Hex([1; 16]) };
+    assert_eq!(f.entries(1), [held.clone()]);
+    let footing = f.state.record(&f.owner, intent()).await.unwrap();
+    assert_eq!(footing.place(), Some(LogPlace { log: 1, index: 1 }));
+    assert_eq!(f.entries(1), [held.clone(), intent()]);
+    let written = f.state.write_with(
+        &f.owner,
+        "signing/1",
+        0,
+        b"one",
+        vec![refusal(1), refusal(2)],
+    );
+    assert_eq!(written.await.unwrap().place().unwrap().index, 2);
+    let footing = f.state.write(&f.owner, "signing/1", 0, b"two").await;
+    assert_eq!(footing.unwrap().place(), None);
+    let f = f.restarted().await;
+    let expected = [held.clone(), intent(), refusal(1), refusal(2), held];
+    assert_eq!(f.entries(1), expected);
+}
+
+#[tokio::test]
+async fn what_is_noted_goes_with_the_next_transaction_or_soon_with_its_own() {
+    let f = fixture().await;
+    f.state.note(&f.owner, refusal(1));
+    f.state.keep_file(&[7; 32], b"evidence".to_vec());
+    f.write(b"one").await.unwrap();
+    assert_eq!(f.entries(1)[1..], [refusal(1)]);
+    let file = format!("log/files/{}", "07".repeat(32));
+    assert_eq!(f.platform.disk().get(&file).unwrap(), b"evidence");
+    f.state.note(&f.owner, refusal(2));
+    let mut anchor = f.state.anchor();
+    anchor.mark_unchanged();
+    anchor.changed().await.unwrap();
+    assert_eq!(f.entries(1)[1..], [refusal(1), refusal(2)]);
+}
+
+#[tokio::test]
+async fn what_was_noted_stands_in_the_log_once_whatever_became_of_its_transaction() {
+    let f = fixture().await;
+    f.state.note(&f.owner, refusal(1));
+    f.platform.lose_next_answer();
+    f.write(b"one").await.unwrap_err();
+    f.state.note(&f.owner, refusal(2));
+    f.state.record(&f.owner, refusal(3)).await.unwrap();
+    let all = [refusal(1), refusal(2), refusal(3)];
+    assert_eq!(f.entries(1)[1..], all);
+}
+
+#[tokio::test]
+async fn an_intent_says_what_is_sealed_of_the_peers_logs() {
+    let f = fixture().await;
+    let start = Anchor::default();
+    f.lease.judge("cto", &[2; 16], start, start).unwrap();
+    let point = entry::LogPoint {
+        log: 1,
+        size: 9,
+        root: Hex([9; 32]),
+    };
+    let note = b"a checkpoint".to_vec();
+    let seen = log::SeenLog { point, note };
+    assert!(f.lease.saw_log("cto", &[2; 16], None, seen));
+    f.state.record(&f.owner, intent()).await.unwrap();
+    let Some(Event::SigningIntent(logged)) = f.entries(1).pop() else {
+        panic!("no intent");
+    };
+    assert_eq!(logged.seen[0].party, "cto");
+    assert_eq!(logged.seen[0].size, 9);
+    let f = f.restarted().await;
+    assert_eq!(f.lease.seen_log("cto").unwrap().point, point);
 }

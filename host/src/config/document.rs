@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::archive::{ArchiveTable, WitnessTable};
 use super::{
     Config, ConfigError, CredentialSource, KmsConfig, Limits, MAX_SOCKETS_FOLDER, StorageConfig,
     Transport, VsockConfig,
@@ -36,6 +37,9 @@ struct Document {
     peers: BTreeMap<Spanned<String>, Spanned<String>>,
     storage: Option<Spanned<StorageTable>>,
     vsock: Option<Spanned<VsockTable>>,
+    archive: Option<Spanned<ArchiveTable>>,
+    #[serde(default)]
+    witness: Vec<Spanned<WitnessTable>>,
     kms: Option<Spanned<KmsTable>>,
     metrics: Option<Spanned<MetricsTable>>,
     #[serde(default)]
@@ -100,12 +104,15 @@ pub(super) fn read(text: &str, file: &Path) -> Result<Config, ConfigError> {
     source.check_name("party", &party)?;
     let party = party.into_inner();
     let listen = source.required("listen", document.listen, 0..0)?;
+    let storage = source.storage(source.required("storage", document.storage, 0..0)?)?;
     Ok(Config {
         peers: source.peers(&party, document.peers)?,
+        archive: source.archive(document.archive, &storage, &party)?,
+        witnesses: source.witnesses(document.witness)?,
         party,
         listen: source.address("listen", &listen)?,
         transport: source.transport(document.sockets, document.vsock)?,
-        storage: source.storage(source.required("storage", document.storage, 0..0)?)?,
+        storage,
         kms: document.kms.map(|kms| source.kms(kms)).transpose()?,
         metrics: document
             .metrics
@@ -115,8 +122,16 @@ pub(super) fn read(text: &str, file: &Path) -> Result<Config, ConfigError> {
     })
 }
 
+/// Where credentials are read from, in a section that has more.
+pub(super) struct SourceTable {
+    pub section: &'static str,
+    pub file: Option<Spanned<PathBuf>>,
+    pub profile: Option<Spanned<String>>,
+    pub imds: Option<Spanned<String>>,
+}
+
 /// The text, for finding lines, and the file's name.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     text: &'a str,
     file: &'a Path,
 }
@@ -218,46 +233,61 @@ impl Source<'_> {
             None => format!("kms.{region}.amazonaws.com:443"),
         };
         let credentials = self.required("kms.credentials", table.credentials, span.clone())?;
-        let unused = match credentials.get_ref().as_str() {
-            "file" => table.imds.as_ref().map(|imds| ("kms.imds", imds.span())),
-            _ => {
-                let file = table.file.as_ref().map(|file| ("kms.file", file.span()));
-                let profile = table.profile.as_ref();
-                file.or(profile.map(|profile| ("kms.profile", profile.span())))
-            }
+        let source = SourceTable {
+            section: "kms",
+            file: table.file,
+            profile: table.profile,
+            imds: table.imds,
         };
-        if let Some((field, span)) = unused {
-            let problem = format!(
-                "means nothing with credentials = {:?}",
-                credentials.get_ref()
-            );
-            return Err(self.wrong(field, span, problem));
-        }
-        let credentials = match credentials.get_ref().as_str() {
-            "file" => {
-                let path = self.required("kms.file", table.file, span)?;
-                CredentialSource::File {
-                    path: self.resolve(path.get_ref()),
-                    profile: table
-                        .profile
-                        .map_or_else(|| "default".to_owned(), Spanned::into_inner),
-                }
-            }
-            "imds" => CredentialSource::Instance {
-                address: match table.imds {
-                    Some(address) => self.host_and_port("kms.imds", address)?,
-                    None => IMDS.to_owned(),
-                },
-            },
-            other => {
-                let problem = format!("{other:?} is no source of credentials");
-                return Err(self.wrong("kms.credentials", credentials.span(), problem));
-            }
+        let Some(credentials) = self.credential_source(&credentials, source, span)? else {
+            let problem = format!("{:?} is no source of credentials", credentials.get_ref());
+            return Err(self.wrong("kms.credentials", credentials.span(), problem));
         };
         Ok(KmsConfig {
             region,
             endpoint,
             credentials,
+        })
+    }
+
+    /// None when `credentials` is neither "file" nor "imds".
+    pub(super) fn credential_source(
+        &self,
+        credentials: &Spanned<String>,
+        table: SourceTable,
+        section: Range<usize>,
+    ) -> Result<Option<CredentialSource>, ConfigError> {
+        let field = |name: &str| format!("{}.{name}", table.section);
+        let kind = credentials.get_ref().as_str();
+        let file = table.file.as_ref().map(|file| ("file", file.span()));
+        let profile = table.profile.as_ref().map(|it| ("profile", it.span()));
+        let imds = table.imds.as_ref().map(|imds| ("imds", imds.span()));
+        let unused = match kind {
+            "file" => imds,
+            "imds" => file.or(profile),
+            _ => file.or(profile).or(imds),
+        };
+        if let Some((name, span)) = unused {
+            let problem = format!("means nothing with credentials = {kind:?}");
+            return Err(self.wrong(&field(name), span, problem));
+        }
+        Ok(match kind {
+            "file" => {
+                let path = self.required(&field("file"), table.file, section)?;
+                Some(CredentialSource::File {
+                    path: self.resolve(path.get_ref()),
+                    profile: table
+                        .profile
+                        .map_or_else(|| "default".to_owned(), Spanned::into_inner),
+                })
+            }
+            "imds" => Some(CredentialSource::Instance {
+                address: match table.imds {
+                    Some(address) => self.host_and_port(&field("imds"), address)?,
+                    None => IMDS.to_owned(),
+                },
+            }),
+            _ => None,
         })
     }
 
@@ -356,7 +386,7 @@ impl Source<'_> {
     }
 
     /// Relative paths count from the file's own folder.
-    fn resolve(&self, path: &Path) -> PathBuf {
+    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
@@ -382,7 +412,7 @@ impl Source<'_> {
         Ok(text.into_inner())
     }
 
-    fn number(
+    pub(super) fn number(
         &self,
         field: &str,
         value: Option<&Spanned<u64>>,
@@ -397,7 +427,7 @@ impl Source<'_> {
         Err(self.wrong(field, value.span(), problem))
     }
 
-    fn required<T>(
+    pub(super) fn required<T>(
         &self,
         field: &str,
         value: Option<Spanned<T>>,
@@ -414,7 +444,7 @@ impl Source<'_> {
         self.wrong(&field, at..at, problem)
     }
 
-    fn wrong(&self, field: &str, span: Range<usize>, problem: String) -> ConfigError {
+    pub(super) fn wrong(&self, field: &str, span: Range<usize>, problem: String) -> ConfigError {
         ConfigError {
             file: self.file.to_owned(),
             line: Some(1 + self.before(span.start).matches('\n').count()),
@@ -483,6 +513,9 @@ fn remedy(field: &str) -> &'static str {
         "kms.region" => "Write the region of the party's key: region = \"eu-central-1\"",
         "kms.endpoint" => "Write host:port, or leave it out for kms.REGION.amazonaws.com:443",
         "kms.credentials" => "Write credentials = \"imds\" (the instance's role) or \"file\"",
+        _ if field.starts_with("archive") || field.starts_with("witness") => {
+            super::archive::remedy(field)
+        }
         "kms.file" | "kms.profile" => {
             "With credentials = \"file\", write the path of a file: file = \"/etc/arca/credentials\""
         }

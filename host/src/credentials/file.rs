@@ -11,14 +11,14 @@ use super::Credentials;
 const MAX_FILE: u64 = 64 * 1024;
 
 /// The credentials of a profile, or what is wrong, in words without any secret.
-pub(super) async fn read(path: &Path, profile: &str) -> Result<Credentials, String> {
-    let shown = path.display();
-    let cannot = |error: std::io::Error| format!("{shown} (kms.file) cannot be read: {error}");
+pub(super) async fn read(path: &Path, profile: &str, section: &str) -> Result<Credentials, String> {
+    let shown = format!("{} ({section}.file)", path.display());
+    let cannot = |error: std::io::Error| format!("{shown} cannot be read: {error}");
     let mut file = tokio::fs::File::open(path).await.map_err(cannot)?;
     let metadata = file.metadata().await.map_err(cannot)?;
     if metadata.mode() & 0o077 != 0 {
         return Err(format!(
-            "{shown} (kms.file) is open to other accounts (mode {:o}); chmod 600 it",
+            "{shown} is open to other accounts (mode {:o}); chmod 600 it",
             metadata.mode() & 0o7777
         ));
     }
@@ -28,7 +28,7 @@ pub(super) async fn read(path: &Path, profile: &str) -> Result<Credentials, Stri
         .read_to_string(&mut text)
         .await
         .map_err(cannot)?;
-    find(&text, profile).map_err(|problem| format!("{shown} (kms.file): {problem}"))
+    find(&text, profile).map_err(|problem| format!("{shown}: {problem}"))
 }
 
 fn find(text: &str, profile: &str) -> Result<Credentials, String> {

@@ -15,13 +15,15 @@ use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
 
 use super::names::{BlobName, NameFragment};
-use super::{Batch, StorageError, file};
+use super::{Batch, Removal, StorageError, file};
 use crate::error::Error;
 use crate::metrics::Metrics;
 
 const BLOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("blobs");
 /// Sums kept beside the blobs, in the same transactions, so that opening need not count.
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
+/// What the host remembers for itself.
+const OWN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("own");
 /// Bytes of all names and blobs.
 const BYTES: &str = "bytes";
 
@@ -177,6 +179,54 @@ impl Engine {
         })
     }
 
+    /// Blobs whose names begin with `prefix`, ascending: from the last one that is not after `from`, or else the
+    /// first. Ends when they are `bytes` long together, with at least one.
+    pub(super) fn scan(
+        &self,
+        prefix: &str,
+        from: &str,
+        bytes: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.run_again(|database| {
+            let table = database.begin_read()?.open_table(BLOBS)?;
+            let mut start = from.to_owned();
+            if let Some(before) = table.range::<&str>(prefix..=from)?.next_back() {
+                start = before?.0.value().to_owned();
+            }
+            let (mut found, mut length) = (Vec::new(), 0_usize);
+            for blob in table.range::<&str>((Bound::Included(start.as_str()), Bound::Unbounded))? {
+                let (name, blob) = blob?;
+                let (name, blob) = (name.value(), blob.value());
+                length = length.saturating_add(blob.len());
+                if !name.starts_with(prefix) || length > bytes && !found.is_empty() {
+                    break;
+                }
+                found.push((name.to_owned(), blob.to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
+    pub(super) fn own(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.run_again(|database| {
+            let table = match database.begin_read()?.open_table(OWN) {
+                Ok(table) => table,
+                // A file of before there was one.
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(failure) => return Err(failure.into()),
+            };
+            let mut found = Vec::new();
+            for own in table.range::<&str>(prefix..)? {
+                let (key, value) = own?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
     /// A read that finds nothing.
     pub(super) fn probe(&self) -> Result<(), StorageError> {
         self.run_again(|database| {
@@ -210,6 +260,7 @@ impl Engine {
         {
             let mut totals = transaction.open_table(TOTALS)?;
             let mut blobs = transaction.open_table(BLOBS)?;
+            let mut own = transaction.open_table(OWN)?;
             used = totals.get(BYTES)?.map_or(0, |bytes| bytes.value());
             for batch in batches {
                 if let Some(guard) = &batch.guard {
@@ -221,10 +272,14 @@ impl Engine {
                         continue;
                     }
                 }
+                if let Some(changed) = changed(&blobs, &batch.removals)? {
+                    results.push(Err(StorageError::Conflict(changed)));
+                    continue;
+                }
                 let mut new = used;
                 for (name, blob) in &batch.blobs {
                     let name = name.as_str();
-                    let size = |blob: &[u8]| (name.len() as u64).saturating_add(blob.len() as u64);
+                    let size = |blob: &[u8]| size(name, blob);
                     let old = blobs.get(name)?.map_or(0, |old| size(old.value()));
                     new = new.saturating_sub(old).saturating_add(size(blob));
                 }
@@ -239,6 +294,14 @@ impl Engine {
                 }
                 for (name, blob) in &batch.blobs {
                     blobs.insert(name.as_str(), blob.as_slice())?;
+                }
+                for Removal { name, .. } in &batch.removals {
+                    if let Some(old) = blobs.remove(name.as_str())? {
+                        new = new.saturating_sub(size(name.as_str(), old.value()));
+                    }
+                }
+                for (key, value) in &batch.own {
+                    own.insert(key.as_str(), value.as_slice())?;
                 }
                 used = new;
                 results.push(Ok(()));
@@ -374,6 +437,25 @@ impl std::fmt::Debug for Engine {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// The first of the blobs to be removed that is another one by now. One that is gone already is as it should be.
+fn changed(
+    blobs: &impl ReadableTable<&'static str, &'static [u8]>,
+    removals: &[Removal],
+) -> Result<Option<String>, redb::Error> {
+    for Removal { name, sha256 } in removals {
+        let there = blobs.get(name.as_str())?;
+        if there.is_some_and(|blob| <[u8; 32]>::from(Sha256::digest(blob.value())) != *sha256) {
+            return Ok(Some(name.as_str().to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// What a blob counts against the quota.
+fn size(name: &str, blob: &[u8]) -> u64 {
+    (name.len() as u64).saturating_add(blob.len() as u64)
 }
 
 /// Makes the tables if there are none, and returns how many bytes are stored.

@@ -227,7 +227,7 @@ fn several(blobs: Vec<(String, Vec<u8>)>) -> Batch {
     let blobs = blobs.into_iter().map(|(of, blob)| (name(&of), blob));
     Batch {
         blobs: blobs.collect(),
-        guard: None,
+        ..Batch::default()
     }
 }
 

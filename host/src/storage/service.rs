@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arca_proto::v1::put_blobs_request;
 use arca_proto::v1::storage_service_server::{StorageService, StorageServiceServer};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
-    PutBlobsResponse,
+    GetBlobRequest, GetBlobResponse, GetLogFileRequest, GetLogFileResponse, ListBlobsRequest,
+    ListBlobsResponse, ListLogsRequest, ListLogsResponse, PutBlobsRequest, PutBlobsResponse,
 };
+use arca_proto::v1::{list_logs_response, put_blobs_request};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::names::NameError;
 use super::{Batch, BlobName, Guard, MAX_BATCH, MAX_BLOB, NameFragment, StorageError, Store};
+use crate::archive::{Archive, LogError, LogPath, NoLogPath};
 use crate::config::CredentialSource;
 use crate::credentials;
 use crate::enclave::Listener;
@@ -47,6 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until told to stop, then finishes what is in progress.
 pub(crate) async fn serve(
     store: Store,
+    archive: Archive,
     credentials: Option<CredentialSource>,
     metrics: Arc<Metrics>,
     listener: Listener,
@@ -54,9 +56,13 @@ pub(crate) async fn serve(
 ) {
     let reports = reported::service(Arc::clone(&metrics));
     let credentials = credentials::service(credentials, Arc::clone(&metrics));
-    let service = StorageServiceServer::new(Service { store, metrics })
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let service = StorageServiceServer::new(Service {
+        store,
+        archive,
+        metrics,
+    })
+    .max_decoding_message_size(MAX_MESSAGE)
+    .max_encoding_message_size(MAX_MESSAGE);
     let (accepted, incoming) = mpsc::channel(1);
     let mut accepting = JoinSet::new();
     accepting.spawn(accept(listener, accepted));
@@ -107,6 +113,7 @@ async fn accept(listener: Listener, accepted: mpsc::Sender<io::Result<EnclaveStr
 #[derive(Debug)]
 struct Service {
     store: Store,
+    archive: Archive,
     metrics: Arc<Metrics>,
 }
 
@@ -158,6 +165,42 @@ impl StorageService for Service {
             };
             let names = self.store.list(prefix, after, count as usize).await?;
             Ok(ListBlobsResponse { names })
+        })
+        .await
+    }
+
+    async fn get_log_file(
+        &self,
+        request: Request<GetLogFileRequest>,
+    ) -> Result<Response<GetLogFileResponse>, Status> {
+        let GetLogFileRequest { path } = request.into_inner();
+        self.measured(Operation::Log, async {
+            let path: LogPath = path
+                .parse()
+                .map_err(|error: NoLogPath| Status::invalid_argument(format!("path {error}")))?;
+            match self.archive.read(path).await? {
+                Some(content) => Ok(GetLogFileResponse { content }),
+                None => Err(Status::not_found("the log has no such file")),
+            }
+        })
+        .await
+    }
+
+    async fn list_logs(
+        &self,
+        _: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        self.measured(Operation::Log, async {
+            let extents = self.archive.extents().await?.into_iter();
+            let logs = extents.map(|extent| list_logs_response::Log {
+                number: extent.number,
+                size: extent.size,
+                checkpoint_size: extent.checkpoint_size,
+                archived: extent.archived,
+            });
+            Ok(ListLogsResponse {
+                logs: logs.collect(),
+            })
         })
         .await
     }
@@ -232,7 +275,11 @@ fn batch(request: PutBlobsRequest) -> Result<Batch, Status> {
                 },
             }),
         };
-    Ok(Batch { blobs, guard })
+    Ok(Batch {
+        blobs,
+        guard,
+        ..Batch::default()
+    })
 }
 
 fn refused(field: &str, error: NameError) -> Status {
@@ -247,6 +294,16 @@ impl From<StorageError> for Status {
             StorageError::Conflict(_) => Self::aborted(message),
             StorageError::Fault(_) => Self::internal(message),
             StorageError::Stopped => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<LogError> for Status {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Storage(error) => error.into(),
+            LogError::Files(error) => Self::unavailable(error.to_string()),
+            LogError::Damage(damage) => Self::data_loss(damage.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod exposition;
+pub mod log;
 
 use std::future::Future;
 use std::net::SocketAddr;

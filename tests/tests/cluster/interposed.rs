@@ -11,8 +11,9 @@ use std::{
 
 use arca_host::{DIAL_SOCKET, ENCLAVE_SOCKET, STORAGE_SOCKET};
 use arca_proto::v1::{
-    GetBlobRequest, GetBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobsRequest,
-    PutBlobsResponse, ReportMetricsRequest, ReportMetricsResponse,
+    GetBlobRequest, GetBlobResponse, GetLogFileRequest, GetLogFileResponse, ListBlobsRequest,
+    ListBlobsResponse, ListLogsRequest, ListLogsResponse, PutBlobsRequest, PutBlobsResponse,
+    ReportMetricsRequest, ReportMetricsResponse,
     metrics_service_client::MetricsServiceClient,
     metrics_service_server::{MetricsService, MetricsServiceServer},
     storage_service_client::StorageServiceClient,
@@ -235,6 +236,20 @@ impl StorageService for Storage {
         request: Request<ListBlobsRequest>,
     ) -> Result<Response<ListBlobsResponse>, Status> {
         self.host.clone().list_blobs(request.into_inner()).await
+    }
+
+    async fn get_log_file(
+        &self,
+        request: Request<GetLogFileRequest>,
+    ) -> Result<Response<GetLogFileResponse>, Status> {
+        self.host.clone().get_log_file(request.into_inner()).await
+    }
+
+    async fn list_logs(
+        &self,
+        request: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        self.host.clone().list_logs(request.into_inner()).await
     }
 }
 

@@ -141,7 +141,7 @@ async fn secrets_of_ceo(running: &Running) -> Vec<(Secret, Places)> {
         let blob = get(running, "ceo", &name).await;
         let kind = Path::new(&name).iter().next().unwrap().to_string_lossy();
         let (cluster, party) = match &*kind {
-            "index" => continue,
+            "index" | "log" => continue,
             "party" => ("", ""),
             _ => (running.cluster.id(), "ceo"),
         };
@@ -155,6 +155,18 @@ async fn secrets_of_ceo(running: &Running) -> Vec<(Secret, Places)> {
             "party" => {
                 secrets.push((Secret::new("identity", &content[..32]), ONCE_REVERSED));
                 secrets.push((Secret::new("hedge", &content[32..64]), ONCE));
+                let seed = &content[64..96];
+                secrets.push((Secret::new("log seed", seed), ONCE));
+                for (name, tag) in [
+                    ("log key", "arca/v1/log-key"),
+                    ("witness key", "arca/v1/witness-key"),
+                ] {
+                    let mut key = [0; 32];
+                    hkdf::Hkdf::<sha2::Sha256>::new(None, seed)
+                        .expand(tag.as_bytes(), &mut key)
+                        .unwrap();
+                    secrets.push((Secret::new(name, key), ONCE));
+                }
             }
             "key" => {
                 let length = u32::from_be_bytes(content[..4].try_into().unwrap());

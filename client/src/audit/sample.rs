@@ -1,0 +1,761 @@
+//! A made-up cluster whose logs are real: three parties on keys in memory, evidence as HSMs give it, entries, tiles,
+//! checkpoints, cosignatures, openings and certificates. For benchmarks and tests, which need logs of any length and
+//! every way to break them.
+
+use std::io;
+
+use arca_attestation::binder::LogStatement;
+use arca_attestation::manifest::{
+    Administrator, Administrators, Draft, Party, Principal, Role, SignedManifest,
+};
+use arca_attestation::{
+    SigningAuthorization, TrustAnchors, TrustClass, UnixMillis, hsm as evidence, request_commitment,
+};
+use arca_audit::bundle::TlogProof;
+use arca_audit::certificate::{
+    self, AdministratorSignature, Base64, Certificate, KeyRecord, Opening, Request, Signature,
+};
+use arca_audit::checkpoint::Checkpoint;
+use arca_audit::cosignature::cosign;
+use arca_audit::entry::{
+    self, Entry, Event, Hex, InstanceStarted, KeyCreated, Outcome, Seen, SigningIntent,
+};
+use arca_audit::note::{KeyName, SignedNote};
+use arca_audit::writer::{BundleWriter, TileWriter};
+use arca_audit::{Hash, inclusion_proof, leaf_hash};
+use ed25519_dalek::{Signer as _, SigningKey};
+use p384::pkcs8::EncodePublicKey as _;
+use rand_core::{OsRng, RngCore as _};
+use sha2::{Digest as _, Sha256};
+use x509_cert::builder::{Builder as _, RequestBuilder};
+use x509_cert::der::{Encode as _, pem};
+
+use super::export::{self, Export, ExportedLog};
+use super::source::Memory;
+use super::trust::Trust;
+use crate::error::{Error, Result};
+use crate::{clock, hsm, manifest_file};
+
+/// The made-up cluster's id.
+pub const CLUSTER: &str = "sim-sample";
+/// Its parties.
+pub const PARTIES: [&str; 3] = ["ceo", "cloud", "cto"];
+const KEY: &str = "keys/00112233445566778899aabbccddeeff";
+const KIND: &str = "simulated";
+const INITIATOR: &str = "treasury";
+/// A session every so many milliseconds.
+const PACE_MS: u64 = 20;
+
+/// Where the files of an export go: path and content.
+pub type Sink<'s> = &'s mut dyn FnMut(&str, &[u8]) -> io::Result<()>;
+
+/// Keys of everybody in the made-up cluster, and its manifest.
+pub struct Sample {
+    administrator: SigningKey,
+    initiator: p256::ecdsa::SigningKey,
+    group: SigningKey,
+    manifest: SignedManifest,
+    digest: [u8; 48],
+    members: Vec<Member>,
+    began_ms: u64,
+}
+
+/// One party: its keys, and the log as far as it has come.
+struct Member {
+    name: &'static str,
+    identity: p384::ecdsa::SigningKey,
+    spki: Vec<u8>,
+    /// The root, and the identity's certificate, DER.
+    chain: [Vec<u8>; 2],
+    log_key: SigningKey,
+    witness_key: SigningKey,
+}
+
+/// A log while it is made.
+struct Writer {
+    tiles: TileWriter,
+    bundles: BundleWriter,
+    boot: [u8; 16],
+    evidence: [u8; 32],
+    document: Vec<u8>,
+    openings: Vec<u8>,
+    openings_of: u64,
+    /// Kept for proofs, where they are asked for.
+    leaves: Option<Vec<Hash>>,
+}
+
+/// What an export is to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Sessions, each signed by two of the three parties: four entries.
+    pub sessions: u64,
+    /// Whether each session is opened.
+    pub openings: bool,
+    /// Each party restarts after so many sessions; 0 for never.
+    pub restart_every: u64,
+}
+
+fn named(bytes: &str) -> Result<KeyName> {
+    bytes.parse().map_err(Error::bug)
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    OsRng.fill_bytes(&mut bytes);
+    bytes
+}
+
+impl Sample {
+    /// Draws all keys and signs the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] alone.
+    pub fn new() -> Result<Self> {
+        let authority = hsm::Authority::create("Sample HSM root", 30)?;
+        let members = PARTIES
+            .into_iter()
+            .map(|name| Member::new(name, &authority))
+            .collect::<Result<Vec<_>>>()?;
+        let administrator = SigningKey::generate(&mut OsRng);
+        let initiator = p256::ecdsa::SigningKey::random(&mut OsRng);
+        let identity = initiator
+            .verifying_key()
+            .to_public_key_der()
+            .map_err(Error::bug)?;
+        let now = clock::now();
+        let draft = Draft {
+            version: Draft::VERSION,
+            cluster: CLUSTER.to_owned(),
+            epoch: 1,
+            not_before: UnixMillis(now.0.saturating_sub(60_000)),
+            not_after: UnixMillis(now.0.saturating_add(20 * 24 * 60 * 60 * 1000)),
+            parties: members
+                .iter()
+                .map(|member| Party {
+                    name: member.name.to_owned(),
+                    class: TrustClass::Hsm,
+                    identity: member.spki.clone(),
+                    measurements: Vec::new(),
+                })
+                .collect(),
+            hsm_roots: vec![authority.certificate_der()?],
+            administrators: Administrators {
+                quorum: 1,
+                keys: vec![Administrator {
+                    name: "alice".to_owned(),
+                    public_key: administrator.verifying_key().to_bytes(),
+                }],
+            },
+            principals: vec![Principal {
+                name: INITIATOR.to_owned(),
+                identity: identity.as_bytes().to_vec(),
+                roles: vec![Role::Initiator],
+            }],
+            policy_digest: None,
+            revoked: Vec::new(),
+        };
+        let bytes = draft.to_bytes().map_err(Error::bug)?;
+        let signature = manifest_file::sign(&bytes, &administrator);
+        let manifest = manifest_file::assemble(bytes, &[signature])?;
+        let digest = manifest.verify_stored().map_err(Error::bug)?.digest();
+        Ok(Self {
+            administrator,
+            initiator,
+            group: SigningKey::generate(&mut OsRng),
+            manifest,
+            digest,
+            members,
+            began_ms: now.0,
+        })
+    }
+
+    /// What an auditor of this cluster starts from.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] alone.
+    pub fn trust(&self) -> Result<Trust> {
+        let administrators = [self.administrator.verifying_key().to_bytes()];
+        Trust::new(CLUSTER, TrustAnchors::hsm_only(), &administrators, 1)
+    }
+
+    fn key(&self) -> KeyRecord {
+        KeyRecord {
+            name: KEY.to_owned(),
+            epoch: 1,
+            scheme: "ed25519".to_owned(),
+            public_key: self.group.verifying_key().to_bytes().to_vec(),
+            chain_code: Vec::new(),
+            threshold: 2,
+            parties: PARTIES.map(str::to_owned).to_vec(),
+            allow_raw_digest: true,
+        }
+    }
+
+    fn signed_manifest(&self) -> certificate::SignedManifest {
+        certificate::SignedManifest {
+            manifest: Base64(self.manifest.bytes.clone()),
+            signatures: self
+                .manifest
+                .signatures
+                .iter()
+                .map(|(administrator, signature)| AdministratorSignature {
+                    administrator: Hex(*administrator),
+                    signature: Hex(*signature),
+                })
+                .collect(),
+        }
+    }
+
+    /// An export, whole, in memory.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] alone.
+    pub fn export(&self, plan: &Plan) -> Result<Memory> {
+        let mut export = Memory::default();
+        self.write(
+            plan,
+            &mut |path, content| {
+                export.0.insert(path.to_owned(), content.to_vec());
+                Ok(())
+            },
+            |_| (),
+        )?;
+        Ok(export)
+    }
+
+    /// Writes an export as it is made; memory does not grow with it. `progress` is told how many sessions are done.
+    ///
+    /// # Errors
+    /// What `sink` fails with.
+    pub fn write(&self, plan: &Plan, sink: Sink<'_>, mut progress: impl FnMut(u64)) -> Result<()> {
+        let mut run = Run::new(self, false, sink)?;
+        for session in 0..plan.sessions {
+            let restarts =
+                plan.restart_every > 0 && session > 0 && session.is_multiple_of(plan.restart_every);
+            if restarts {
+                run.start(session)?;
+            }
+            run.sign(session, plan.openings)?;
+            progress(session + 1);
+        }
+        run.finish(plan)
+    }
+
+    /// The certificate of the last of `sessions` sessions.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] alone.
+    pub fn certificate(&self, sessions: u64) -> Result<Vec<u8>> {
+        let mut ignore = |_: &str, _: &[u8]| Ok(());
+        let mut run = Run::new(self, true, &mut ignore)?;
+        let mut last = None;
+        for session in 0..sessions.max(1) {
+            last = Some(run.sign(session, false)?);
+        }
+        let signed = last.ok_or_else(|| Error::bug("nothing was signed"))?;
+        run.certificate(&signed)
+    }
+
+    fn request(&self, session: u64, time: u64) -> Result<Request> {
+        let payload: [u8; 32] = Sha256::digest(session.to_be_bytes()).into();
+        let expire_ms = time.saturating_add(60_000);
+        let request_id = format!("request-{session}");
+        let authorization = SigningAuthorization {
+            cluster: CLUSTER,
+            initiator: INITIATOR,
+            request_id: &request_id,
+            key: KEY,
+            payload_kind: "digest",
+            payload: &payload,
+            expire_ms,
+            derivation_path: &[],
+        };
+        let signature: p256::ecdsa::Signature = self.initiator.sign(&authorization.message());
+        Ok(Request {
+            initiator: INITIATOR.to_owned(),
+            request_id,
+            key: KEY.to_owned(),
+            payload_kind: "digest".to_owned(),
+            payload: Base64(payload.to_vec()),
+            expire_ms,
+            derivation_path: Vec::new(),
+            authorization: Hex(signature.to_bytes().into()),
+        })
+    }
+}
+
+impl Member {
+    fn new(name: &'static str, authority: &hsm::Authority) -> Result<Self> {
+        let identity = p384::ecdsa::SigningKey::random(&mut OsRng);
+        let subject = format!("CN={name}").parse().map_err(Error::bug)?;
+        let request = RequestBuilder::new(subject, &identity)
+            .and_then(|builder| builder.build::<p384::ecdsa::DerSignature>())
+            .map_err(Error::bug)?;
+        let request = hsm::Request::parse(&request.to_der().map_err(Error::bug)?)?;
+        let certified = authority.certify(&request, 20)?;
+        let leaf = certified
+            .chain
+            .split_inclusive("-----END CERTIFICATE-----\n")
+            .next();
+        let (_, leaf) = pem::decode_vec(leaf.unwrap_or_default().as_bytes()).map_err(Error::bug)?;
+        let spki = identity
+            .verifying_key()
+            .to_public_key_der()
+            .map_err(Error::bug)?;
+        Ok(Self {
+            name,
+            spki: spki.as_bytes().to_vec(),
+            identity,
+            chain: [authority.certificate_der()?, leaf],
+            log_key: SigningKey::generate(&mut OsRng),
+            witness_key: SigningKey::generate(&mut OsRng),
+        })
+    }
+
+    fn log_key(&self) -> [u8; 32] {
+        self.log_key.verifying_key().to_bytes()
+    }
+
+    fn witness_key(&self) -> [u8; 32] {
+        self.witness_key.verifying_key().to_bytes()
+    }
+
+    /// Evidence of this boot, as an HSM gives it.
+    fn evidence(&self, boot: &[u8; 16], manifest: &[u8; 48], time: u64) -> Result<Vec<u8>> {
+        let statement = LogStatement {
+            cluster: CLUSTER,
+            party: self.name,
+            boot_id: boot,
+            manifest_digest: manifest,
+            log_key: &self.log_key(),
+            witness_key: &self.witness_key(),
+        };
+        let [root, leaf] = &self.chain;
+        let payload = evidence::Statement {
+            token: evidence::Token::new("Arca", "sample", "1", "1"),
+            timestamp: UnixMillis(time),
+            nonce: boot,
+            user_data: &statement.digest(),
+            public_key: &self.spki,
+            certificate: leaf,
+            cabundle: vec![root],
+        }
+        .payload()
+        .map_err(Error::bug)?;
+        let signature: p384::ecdsa::Signature = self.identity.sign(&evidence::to_sign(&payload));
+        let bytes = signature.to_bytes();
+        let signature = (&bytes[..]).try_into().map_err(Error::bug)?;
+        Ok(evidence::document(&payload, &signature))
+    }
+
+    fn origin(&self) -> String {
+        entry::origin(KIND, CLUSTER, self.name, 1)
+    }
+
+    fn checkpoint(&self, size: u64, root: Hash) -> Result<SignedNote> {
+        let checkpoint = Checkpoint {
+            origin: named(&self.origin())?,
+            size,
+            root,
+        };
+        Ok(checkpoint.sign(&self.log_key))
+    }
+}
+
+/// What a session left behind.
+struct Done {
+    request: Request,
+    session: [u8; 32],
+    signature: Signature,
+    /// Member and index of its intent.
+    intents: [(usize, u64); 2],
+    bytes: [Vec<u8>; 2],
+}
+
+/// The making of logs.
+struct Run<'a, 's> {
+    sample: &'a Sample,
+    logs: Vec<Writer>,
+    sink: Sink<'s>,
+    time: u64,
+}
+
+impl<'a, 's> Run<'a, 's> {
+    fn new(sample: &'a Sample, keep_leaves: bool, sink: Sink<'s>) -> Result<Self> {
+        let logs = sample.members.iter().map(|_| Writer {
+            tiles: TileWriter::new(),
+            bundles: BundleWriter::new(),
+            boot: [0; 16],
+            evidence: [0; 32],
+            document: Vec::new(),
+            openings: Vec::new(),
+            openings_of: 0,
+            leaves: keep_leaves.then(Vec::new),
+        });
+        let mut run = Self {
+            sample,
+            logs: logs.collect(),
+            sink,
+            time: sample.began_ms,
+        };
+        run.start(0)?;
+        for (place, peers) in [(0, [1, 2]), (1, [0, 2]), (2, [0, 1])] {
+            for peer in peers {
+                let event = run.peer(peer, |name, boot, evidence| Event::EvidenceVerified {
+                    peer: name,
+                    boot,
+                    evidence,
+                    measurement: None,
+                })?;
+                run.append(place, event)?;
+                let event = run.peer(peer, |name, boot, _| Event::LeaseGranted {
+                    peer: name,
+                    boot,
+                })?;
+                run.append(place, event)?;
+            }
+            let boot = Hex(run.log(place)?.boot);
+            run.append(place, Event::LeaseHeld { boot })?;
+            let key = sample.key();
+            let created = KeyCreated {
+                key: key.name.clone(),
+                epoch: 1,
+                scheme: key.scheme,
+                public_key: key.public_key,
+                threshold: key.threshold,
+                parties: key.parties,
+            };
+            run.append(place, Event::KeyCreated(created))?;
+            run.append(
+                place,
+                Event::KeyEnabled {
+                    key: key.name,
+                    epoch: 1,
+                },
+            )?;
+        }
+        Ok(run)
+    }
+
+    fn peer(
+        &self,
+        place: usize,
+        event: impl FnOnce(String, Hex<16>, Hex<32>) -> Event,
+    ) -> Result<Event> {
+        let log = self.log(place)?;
+        Ok(event(
+            self.member(place)?.name.to_owned(),
+            Hex(log.boot),
+            Hex(log.evidence),
+        ))
+    }
+
+    fn member(&self, place: usize) -> Result<&'a Member> {
+        self.sample
+            .members
+            .get(place)
+            .ok_or_else(|| Error::bug("no such member"))
+    }
+
+    fn log(&self, place: usize) -> Result<&Writer> {
+        self.logs
+            .get(place)
+            .ok_or_else(|| Error::bug("no such log"))
+    }
+
+    fn put(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        (self.sink)(path, content).map_err(|cause| {
+            Error::config(path, format!("cannot be written: {cause}"), "make room")
+        })
+    }
+
+    /// Every party starts anew: the one before has ended.
+    fn start(&mut self, session: u64) -> Result<()> {
+        let manifest = serde_json::to_vec(&self.sample.signed_manifest()).map_err(Error::bug)?;
+        for place in 0..self.logs.len() {
+            let member = self.member(place)?;
+            let boot = random();
+            let document = member.evidence(&boot, &self.sample.digest, self.time)?;
+            let digest: [u8; 32] = Sha256::digest(&document).into();
+            let files = [&document, &manifest];
+            for file in files {
+                let path = format!(
+                    "{}/files/{}",
+                    member.name,
+                    hex::encode(Sha256::digest(file))
+                );
+                self.put(&path, file)?;
+            }
+            if let Some(log) = self.logs.get_mut(place) {
+                log.boot = boot;
+                log.evidence = digest;
+                log.document = document;
+            }
+            let started = InstanceStarted {
+                log_key: Hex(member.log_key()),
+                witness_key: Hex(member.witness_key()),
+                identity: Hex(Sha256::digest(&member.spki).into()),
+                first: session == 0,
+                follows: None,
+            };
+            self.append(place, Event::InstanceStarted(started))?;
+            let digest = Hex(self.sample.digest);
+            self.append(place, Event::ManifestAccepted { epoch: 1, digest })?;
+        }
+        Ok(())
+    }
+
+    /// Gives index and bytes.
+    fn append(&mut self, place: usize, event: Event) -> Result<(u64, Vec<u8>)> {
+        let log = self.log(place)?;
+        let entry = Entry {
+            version: entry::VERSION,
+            time_ms: self.time,
+            boot: Hex(log.boot),
+            manifest: Hex(self.sample.digest),
+            evidence: Hex(log.evidence),
+            event,
+        };
+        let bytes = entry.encode().map_err(Error::bug)?;
+        let member = self.member(place)?;
+        let log = self
+            .logs
+            .get_mut(place)
+            .ok_or_else(|| Error::bug("no such log"))?;
+        let index = log.tiles.size();
+        let leaf = leaf_hash(&bytes);
+        let mut full = log.tiles.append([leaf]);
+        full.extend(log.bundles.append(&bytes).map_err(Error::bug)?);
+        if let Some(leaves) = &mut log.leaves {
+            leaves.push(leaf);
+        }
+        for (path, content) in full {
+            self.put(&format!("{}/1/{path}", member.name), &content)?;
+        }
+        Ok((index, bytes))
+    }
+
+    fn sign(&mut self, number: u64, open: bool) -> Result<Done> {
+        self.time = self.time.saturating_add(PACE_MS);
+        let sample = self.sample;
+        let request = sample.request(number, self.time)?;
+        let commitment = {
+            let authorization = SigningAuthorization {
+                cluster: CLUSTER,
+                initiator: INITIATOR,
+                request_id: &request.request_id,
+                key: KEY,
+                payload_kind: "digest",
+                payload: &request.payload.0,
+                expire_ms: request.expire_ms,
+                derivation_path: &[],
+            };
+            request_commitment(&authorization.digest(), &request.authorization.0)
+        };
+        let session: [u8; 32] =
+            Sha256::digest([b"session".as_slice(), &number.to_be_bytes()].concat()).into();
+        // Each pair of the three in turn, the first of them coordinating.
+        let signers = match number % 3 {
+            0 => [0, 1],
+            1 => [1, 2],
+            _ => [2, 0],
+        };
+        let names = signers.map(|place| PARTIES.get(place).copied().unwrap_or_default().to_owned());
+        let [coordinator, _] = &names;
+        let points = self
+            .logs
+            .iter()
+            .map(|log| (log.tiles.size(), log.tiles.tree().root()))
+            .collect::<Vec<_>>();
+        let mut intents = [(0, 0); 2];
+        let mut bytes = [Vec::new(), Vec::new()];
+        for ((place, intent), entry) in signers.into_iter().zip(&mut intents).zip(&mut bytes) {
+            let seen = points.iter().zip(PARTIES).enumerate();
+            let seen = seen
+                .filter(|(peer, _)| *peer != place)
+                .map(|(_, ((size, root), party))| Seen {
+                    party: party.to_owned(),
+                    log: 1,
+                    size: *size,
+                    root: Hex(*root),
+                });
+            let event = Event::SigningIntent(SigningIntent {
+                session: Hex(session),
+                request: Hex(commitment),
+                key: KEY.to_owned(),
+                epoch: 1,
+                coordinator: coordinator.clone(),
+                signers: names.to_vec(),
+                seen: seen.collect(),
+            });
+            let (index, encoded) = self.append(place, event)?;
+            *intent = (place, index);
+            *entry = encoded;
+        }
+        let signature = sample.group.sign(&request.payload.0).to_bytes();
+        let [coordinating, other] = signers;
+        let result = Outcome::Signed {
+            signatures: vec![Hex(Sha256::digest(signature).into())],
+        };
+        self.append(
+            coordinating,
+            Event::SigningOutcome {
+                session: Hex(session),
+                result,
+            },
+        )?;
+        let result = Outcome::Released;
+        self.append(
+            other,
+            Event::SigningOutcome {
+                session: Hex(session),
+                result,
+            },
+        )?;
+        let done = Done {
+            request,
+            session,
+            signature: Signature {
+                signature: Hex(signature),
+                input: 0,
+                recovery_id: 0,
+                public_key: Vec::new(),
+            },
+            intents,
+            bytes,
+        };
+        if open {
+            self.open(&done)?;
+        }
+        Ok(done)
+    }
+
+    fn open(&mut self, done: &Done) -> Result<()> {
+        let [(place, index), _] = done.intents;
+        let opening = Opening {
+            index,
+            session: Hex(done.session),
+            request: done.request.clone(),
+            key: self.sample.key(),
+            signatures: vec![done.signature.clone()],
+        };
+        let bundle = index / 256;
+        if self.log(place)?.openings_of != bundle {
+            self.put_openings(place)?;
+        }
+        let log = self
+            .logs
+            .get_mut(place)
+            .ok_or_else(|| Error::bug("no such log"))?;
+        log.openings_of = bundle;
+        serde_json::to_writer(&mut log.openings, &opening).map_err(Error::bug)?;
+        log.openings.push(b'\n');
+        Ok(())
+    }
+
+    fn put_openings(&mut self, place: usize) -> Result<()> {
+        let name = self.member(place)?.name;
+        let Some(log) = self
+            .logs
+            .get_mut(place)
+            .filter(|log| !log.openings.is_empty())
+        else {
+            return Ok(());
+        };
+        let openings = std::mem::take(&mut log.openings);
+        let path = export::openings_path(name, 1, log.openings_of)?;
+        self.put(&path, &openings)
+    }
+
+    /// The checkpoint of a log, cosigned by both others.
+    fn cosigned(&self, place: usize) -> Result<SignedNote> {
+        let log = self.log(place)?;
+        let (size, root) = (log.tiles.size(), log.tiles.tree().root());
+        let mut note = self.member(place)?.checkpoint(size, root)?;
+        let checkpoint = Checkpoint {
+            origin: named(&self.member(place)?.origin())?,
+            size,
+            root,
+        };
+        for (peer, member) in self.sample.members.iter().enumerate() {
+            if peer != place {
+                let name = named(&entry::witness_name(KIND, CLUSTER, member.name))?;
+                let line = cosign(&checkpoint, self.time / 1000, &name, &member.witness_key)
+                    .map_err(Error::bug)?;
+                note.add(line).map_err(Error::bug)?;
+            }
+        }
+        Ok(note)
+    }
+
+    fn finish(mut self, plan: &Plan) -> Result<()> {
+        let mut logs = Vec::new();
+        for place in 0..self.logs.len() {
+            self.put_openings(place)?;
+            let member = self.member(place)?;
+            let log = self.log(place)?;
+            let size = log.tiles.size();
+            let mut partial = log.tiles.partial();
+            partial.extend(log.bundles.partial());
+            for (path, content) in partial {
+                self.put(&format!("{}/1/{path}", member.name), &content)?;
+            }
+            let note = self.cosigned(place)?;
+            self.put(&format!("{}/1/checkpoint", member.name), &note.to_bytes())?;
+            logs.push(ExportedLog {
+                party: member.name.to_owned(),
+                log: 1,
+                size,
+                settled: size,
+                ranges: vec![(0, size)],
+            });
+        }
+        let export = Export {
+            version: Export::VERSION,
+            cluster: CLUSTER.to_owned(),
+            kind: KIND.to_owned(),
+            exporter: "auditor".to_owned(),
+            began_ms: self.sample.began_ms,
+            complete: true,
+            openings: plan.openings,
+            logs,
+        };
+        let content = serde_json::to_vec_pretty(&export).map_err(Error::bug)?;
+        self.put(export::FILE, &content)
+    }
+
+    fn certificate(&self, done: &Done) -> Result<Vec<u8>> {
+        let sample = self.sample;
+        let mut parties = Vec::new();
+        for ((place, index), bytes) in done.intents.iter().zip(&done.bytes) {
+            let member = self.member(*place)?;
+            let log = self.log(*place)?;
+            let leaves = log.leaves.as_deref().unwrap_or_default();
+            let proof = TlogProof {
+                extra: Vec::new(),
+                index: *index,
+                proof: inclusion_proof(leaves, *index).map_err(Error::bug)?,
+                checkpoint: self.cosigned(*place)?,
+            };
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(Error::bug);
+            parties.push(certificate::Party {
+                party: member.name.to_owned(),
+                log_key: Hex(member.log_key()),
+                witness_key: Hex(member.witness_key()),
+                evidence: Base64(log.document.clone()),
+                entry: text(bytes.clone())?,
+                proof: text(proof.to_bytes())?,
+            });
+        }
+        let certificate = Certificate {
+            version: certificate::VERSION,
+            request: done.request.clone(),
+            key: sample.key(),
+            session: Hex(done.session),
+            signatures: vec![done.signature.clone()],
+            manifest: sample.signed_manifest(),
+            parties,
+        };
+        Ok(certificate.encode())
+    }
+}

@@ -1,0 +1,699 @@
+//! The audit log: this party's as its peers see it, and theirs as this party witnesses them.
+//!
+//! What is in a log is decided where it happens and committed by `state.rs`, in the transaction of the state that it
+//! belongs to. Here are the tree that the last transaction left, the keys that sign for it, and what travels with
+//! the frames to the peers: checkpoints with proofs one way, cosignatures the other. See docs/audit-log.md.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, OnceLock},
+};
+
+use arca_attestation::{UnixMillis, binder::LogStatement};
+use arca_audit::{
+    Growth, Hash, Tree,
+    checkpoint::Checkpoint,
+    cosignature::cosign,
+    entry::{Entry, LogPoint, Seen, origin, witness_name},
+    leaf_hash,
+    note::{KeyKind, KeyName, NoteSignature, SignedNote, VerifierKey},
+    verify_consistency,
+};
+use arca_proto::v1 as wire;
+use arca_wipe::wiped;
+use ed25519_dalek::SigningKey;
+use hkdf::Hkdf;
+use sha2::Sha256;
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::Error,
+    lease::{BootId, Remembered},
+    state::Owner,
+    tags,
+};
+
+/// Leaf hashes at hand for proofs; a peer that is further behind is caught up from the host's tiles.
+const WINDOW: u64 = 1 << 15;
+/// Checkpoints told, and sizes cosigned, that are remembered.
+const REMEMBERED: usize = 256;
+/// Entries of one blob on the host, in bytes.
+const BUNDLE: usize = 512 << 10;
+
+const NOT_BEGUN: Error = Error::Bug("the log has no keys yet");
+
+/// The keys of a party's log.
+pub struct LogKeys {
+    log: Box<SigningKey>,
+    witness: Box<SigningKey>,
+}
+
+impl LogKeys {
+    /// Both from one sealed seed.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]: never.
+    pub fn derive(seed: &[u8; 32]) -> Result<Self, Error> {
+        let key = |tag: &str| {
+            let mut secret = Zeroizing::new([0; 32]);
+            Hkdf::<Sha256>::new(None, seed)
+                .expand(tag.as_bytes(), &mut secret[..])
+                .map_err(|_| Error::Bug("32 bytes are not too many for HKDF"))?;
+            Ok::<_, Error>(Box::new(SigningKey::from_bytes(&secret)))
+        };
+        wiped(|| {
+            Ok(Self {
+                log: key(tags::LOG_KEY)?,
+                witness: key(tags::WITNESS_KEY)?,
+            })
+        })
+    }
+
+    /// Public key of the one that signs checkpoints.
+    pub fn log_key(&self) -> [u8; 32] {
+        self.log.verifying_key().to_bytes()
+    }
+
+    /// Public key of the one that cosigns.
+    pub fn witness_key(&self) -> [u8; 32] {
+        self.witness.verifying_key().to_bytes()
+    }
+
+    /// What the log evidence of this boot is bound to.
+    pub fn statement(&self, owner: &Owner, boot_id: &[u8; 16], manifest: &[u8; 48]) -> [u8; 48] {
+        LogStatement {
+            cluster: &owner.cluster,
+            party: &owner.party,
+            boot_id,
+            manifest_digest: manifest,
+            log_key: &self.log_key(),
+            witness_key: &self.witness_key(),
+        }
+        .digest()
+    }
+}
+
+/// A checkpoint of a peer's log that this party took for the newest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenLog {
+    /// Where it stands.
+    pub point: LogPoint,
+    /// As the peer signed it.
+    pub note: Vec<u8>,
+}
+
+/// Why a peer's checkpoint is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// It says nothing that could be judged.
+    Malformed(&'static str),
+    /// It contradicts what this party took before.
+    Conflict {
+        /// The signed checkpoint from before.
+        cosigned: String,
+        /// The one that was shown now.
+        shown: String,
+    },
+}
+
+/// How far a peer was told of this party's log.
+pub struct Told {
+    number: u64,
+    size: u64,
+    /// The first is told even when it is no news: the peer answers with its cosignature.
+    first: bool,
+}
+
+/// From where a peer is told.
+pub enum Resume {
+    /// From here on, with every frame.
+    Told(Told),
+    /// It is too far behind for what is at hand: it gets one checkpoint, with a proof that is read from the host, that
+    /// the log has grown from this size, and is told from there on.
+    Read {
+        /// Entries.
+        size: u64,
+        /// Root over them.
+        root: Hash,
+    },
+    /// The peer saw what this log is not.
+    Contradicted,
+}
+
+/// The log that a transaction will leave.
+pub struct Draft {
+    /// Its number.
+    pub number: u64,
+    /// Its edge.
+    pub tree: Tree,
+    leaves: Vec<Hash>,
+    bundles: Vec<(u64, Vec<u8>)>,
+}
+
+impl Draft {
+    /// Another log, empty: where a loss was accepted.
+    pub fn of(number: u64) -> Self {
+        Self {
+            number,
+            tree: Tree::new(),
+            leaves: Vec::new(),
+            bundles: Vec::new(),
+        }
+    }
+
+    /// Adds an entry and returns its index.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it is longer than entries are.
+    pub fn append(&mut self, entry: &Entry) -> Result<u64, Error> {
+        let bytes = entry
+            .encode()
+            .map_err(|_| Error::Bug("an entry is too long"))?;
+        let length = u16::try_from(bytes.len()).map_err(|_| Error::Bug("an entry is too long"))?;
+        let index = self.tree.size();
+        let leaf = leaf_hash(&bytes);
+        self.tree.append(leaf);
+        self.leaves.push(leaf);
+        let full = self
+            .bundles
+            .last()
+            .is_none_or(|(_, bundle)| bundle.len() + bytes.len() > BUNDLE);
+        if full {
+            self.bundles.push((index, Vec::new()));
+        }
+        if let Some((_, bundle)) = self.bundles.last_mut() {
+            bundle.extend_from_slice(&length.to_be_bytes());
+            bundle.extend_from_slice(&bytes);
+        }
+        Ok(index)
+    }
+
+    /// Name and bytes of what the host has to store.
+    pub fn take_blobs(&mut self) -> impl Iterator<Item = (String, Vec<u8>)> + use<> {
+        let number = self.number;
+        std::mem::take(&mut self.bundles)
+            .into_iter()
+            .map(move |(first, bundle)| (format!("log/{number}/entries/{first:020}"), bundle))
+    }
+}
+
+/// This party's log and what it knows of the others'.
+#[derive(Default)]
+pub struct Log {
+    instance: OnceLock<(LogKeys, BootId)>,
+    inner: Mutex<Inner>,
+    /// There is a cosignature that a peer does not have yet.
+    pub news: Notify,
+    /// Counts the peers' cosignatures.
+    cosigned: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    kind: String,
+    cluster: String,
+    party: String,
+    number: u64,
+    tree: Tree,
+    /// How `tree` came about lately.
+    growth: Growth,
+    /// The checkpoint of `tree`, once it was asked for.
+    signed: Option<SignedNote>,
+    /// By size: what was signed and told, and the cosignatures that came back.
+    told: BTreeMap<u64, SignedNote>,
+    cosignatures: BTreeMap<u64, BTreeMap<String, NoteSignature>>,
+    peers: BTreeMap<String, PeerLog>,
+    /// What this party has sealed of its peers' logs.
+    sealed: BTreeMap<String, SeenLog>,
+}
+
+/// The keys of a peer that is connected.
+struct PeerLog {
+    number: u64,
+    log_key: VerifierKey,
+    witness_key: VerifierKey,
+    /// The last point that it was given a cosignature for on this link.
+    given: Option<(u64, u64)>,
+}
+
+impl Told {
+    /// Up to this size of this log.
+    pub fn at(number: u64, size: u64) -> Self {
+        Self {
+            number,
+            size,
+            first: false,
+        }
+    }
+}
+
+impl Log {
+    /// The keys that sign for it, and which boot this is. Once, before anything is committed.
+    pub fn begin(&self, keys: LogKeys, boot_id: BootId) {
+        let _ = self.instance.set((keys, boot_id));
+    }
+
+    /// The keys that sign for it.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] before [`begin`](Self::begin).
+    pub fn keys(&self) -> Result<&LogKeys, Error> {
+        let (keys, _) = self.instance.get().ok_or(NOT_BEGUN)?;
+        Ok(keys)
+    }
+
+    /// Drawn at this start.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] before [`begin`](Self::begin).
+    pub fn boot_id(&self) -> Result<BootId, Error> {
+        let (_, boot_id) = self.instance.get().ok_or(NOT_BEGUN)?;
+        Ok(*boot_id)
+    }
+
+    /// Whose it is, and what of it was found at the start.
+    pub fn open(&self, kind: &str, owner: &Owner, number: u64, tree: Tree) {
+        let mut inner = self.lock();
+        kind.clone_into(&mut inner.kind);
+        inner.cluster.clone_from(&owner.cluster);
+        inner.party.clone_from(&owner.party);
+        inner.start(number, tree);
+    }
+
+    /// Where it stands.
+    pub fn point(&self) -> LogPoint {
+        let inner = self.lock();
+        point(inner.number, &inner.tree)
+    }
+
+    /// What the next transaction adds to.
+    pub fn draft(&self) -> Draft {
+        let inner = self.lock();
+        Draft {
+            number: inner.number,
+            tree: inner.tree.clone(),
+            leaves: Vec::new(),
+            bundles: Vec::new(),
+        }
+    }
+
+    /// The transaction is stored.
+    pub fn adopt(&self, draft: Draft) {
+        let mut inner = self.lock();
+        if draft.number != inner.number {
+            inner.start(draft.number, Tree::new());
+        }
+        if draft.leaves.is_empty() {
+            return;
+        }
+        inner.growth.extend(draft.leaves);
+        inner.tree = draft.tree;
+        inner.signed = None;
+        let size = inner.tree.size();
+        if size - inner.growth.from() > 2 * WINDOW {
+            inner.growth.forget_before(size - WINDOW);
+        }
+    }
+
+    /// What is sealed now of the peers' logs.
+    pub fn sealed(&self, remembered: &BTreeMap<String, Remembered>) {
+        let mut inner = self.lock();
+        let mut news = false;
+        for (peer, known) in remembered {
+            if let Some(seen) = &known.log
+                && inner.sealed.get(peer) != Some(seen)
+            {
+                inner.sealed.insert(peer.clone(), seen.clone());
+                news = true;
+            }
+        }
+        drop(inner);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    /// A peer is connected, with these keys. What it remembers of this party's log says how far it was told.
+    ///
+    /// # Errors
+    /// Why its claim is not one.
+    pub fn meet(&self, peer: &str, claim: &wire::Claim) -> Result<(), &'static str> {
+        let mut inner = self.lock();
+        let key = |name: String, kind, key: &[u8]| {
+            let name = name.parse::<KeyName>().ok()?;
+            VerifierKey::new(name, kind, key.try_into().ok()?).ok()
+        };
+        let (kind, cluster) = (&inner.kind, &inner.cluster);
+        let log_key = key(
+            origin(kind, cluster, peer, claim.log),
+            KeyKind::Ed25519,
+            &claim.log_key,
+        );
+        let witness_key = key(
+            witness_name(kind, cluster, peer),
+            KeyKind::CosignatureV1,
+            &claim.witness_key,
+        );
+        let known = PeerLog {
+            number: claim.log,
+            log_key: log_key.ok_or("a malformed log key")?,
+            witness_key: witness_key.ok_or("a malformed witness key")?,
+            given: None,
+        };
+        inner.peers.insert(peer.to_owned(), known);
+        Ok(())
+    }
+
+    /// From where a peer goes on that remembers this much of this party's log.
+    pub fn resume(&self, remembered: Option<LogPoint>) -> Resume {
+        let inner = self.lock();
+        let told = |size| {
+            Resume::Told(Told {
+                number: inner.number,
+                size,
+                first: true,
+            })
+        };
+        match remembered {
+            None => told(0),
+            Some(seen) if seen.log < inner.number || seen.size == 0 => told(0),
+            Some(seen) if seen.log > inner.number || seen.size > inner.tree.size() => {
+                Resume::Contradicted
+            }
+            Some(seen) => match inner.growth.tree(seen.size) {
+                Err(_) => Resume::Read {
+                    size: seen.size,
+                    root: seen.root.0,
+                },
+                Ok(tree) if tree.root() == seen.root.0 => told(seen.size),
+                Ok(_) => Resume::Contradicted,
+            },
+        }
+    }
+
+    /// The tree that the last transaction left, with its number and checkpoint; `None` for an empty log.
+    pub fn snapshot(&self) -> Option<(u64, Tree, SignedNote)> {
+        let mut inner = self.lock();
+        let note = inner.checkpoint(self.keys().ok()?)?;
+        Some((inner.number, inner.tree.clone(), note))
+    }
+
+    /// The newest checkpoint, if it is news to a peer that was told so far, with the proof.
+    pub fn tell(&self, told: &mut Told) -> Option<wire::LogCheckpoint> {
+        let mut inner = self.lock();
+        if told.number != inner.number {
+            *told = Told {
+                number: inner.number,
+                size: 0,
+                first: true,
+            };
+        }
+        let size = inner.tree.size();
+        if size == 0 || (told.size == size && !told.first) {
+            return None;
+        }
+        let consistency = if told.size == 0 || told.size == size {
+            Vec::new()
+        } else {
+            inner.growth.consistency(told.size, size).ok()?
+        };
+        let note = inner.checkpoint(self.keys().ok()?)?;
+        told.size = size;
+        told.first = false;
+        Some(wire::LogCheckpoint {
+            log: inner.number,
+            note: note.to_bytes(),
+            consistency: consistency.iter().map(|hash| hash.to_vec()).collect(),
+        })
+    }
+
+    /// Whether a peer's checkpoint continues what was seen of its log.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub fn witness(
+        &self,
+        peer: &str,
+        shown: &wire::LogCheckpoint,
+        seen: Option<&SeenLog>,
+    ) -> Result<SeenLog, Objection> {
+        let (number, log_key) = {
+            let inner = self.lock();
+            let known = inner.peers.get(peer);
+            let known = known.ok_or(Objection::Malformed("a checkpoint before a claim"))?;
+            (known.number, known.log_key.clone())
+        };
+        if shown.log != number {
+            return Err(Objection::Malformed(
+                "a checkpoint of another log than it claimed",
+            ));
+        }
+        let checkpoint = Checkpoint::verify(&shown.note, &log_key)
+            .map_err(|_| Objection::Malformed("a checkpoint that its log key did not sign"))?;
+        let proof: Vec<Hash> = shown
+            .consistency
+            .iter()
+            .map(|hash| Hash::try_from(hash.as_slice()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| Objection::Malformed("a malformed consistency proof"))?;
+        let now = SeenLog {
+            point: LogPoint {
+                log: number,
+                size: checkpoint.size,
+                root: arca_audit::entry::Hex(checkpoint.root),
+            },
+            note: shown.note.clone(),
+        };
+        let Some(before) = seen else {
+            return Ok(now);
+        };
+        let continues = match before.point.log.cmp(&number) {
+            // It began another log, after a loss that its administrators accepted.
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Greater => false,
+            std::cmp::Ordering::Equal => verify_consistency(
+                before.point.size,
+                &before.point.root.0,
+                checkpoint.size,
+                &checkpoint.root,
+                &proof,
+            )
+            .is_ok(),
+        };
+        if continues {
+            return Ok(now);
+        }
+        let text = |note: &[u8]| String::from_utf8_lossy(note).into_owned();
+        Err(Objection::Conflict {
+            cosigned: text(&before.note),
+            shown: text(&shown.note),
+        })
+    }
+
+    /// This party's cosignature of what it has sealed of a peer's log, if the peer does not have it.
+    pub fn cosignature(&self, peer: &str, now: UnixMillis) -> Option<wire::LogCosignature> {
+        let mut inner = self.lock();
+        let point = inner.sealed.get(peer)?.point;
+        let known = inner.peers.get_mut(peer)?;
+        if known.number != point.log || known.given == Some((point.log, point.size)) {
+            return None;
+        }
+        known.given = Some((point.log, point.size));
+        let checkpoint = Checkpoint {
+            origin: known.log_key.name().clone(),
+            size: point.size,
+            root: point.root.0,
+        };
+        let name = witness_name(&inner.kind, &inner.cluster, &inner.party);
+        let keys = self.keys().ok()?;
+        let name = name.parse().ok()?;
+        let line = wiped(|| cosign(&checkpoint, now.0 / 1000, &name, &keys.witness));
+        Some(wire::LogCosignature {
+            log: point.log,
+            size: point.size,
+            line: line.ok()?.to_string(),
+        })
+    }
+
+    /// The peers that a cosignature waits for.
+    pub fn awaiting_cosignature(&self) -> Vec<String> {
+        let inner = self.lock();
+        let waits = |peer: &&String| {
+            let (Some(seen), Some(known)) = (inner.sealed.get(*peer), inner.peers.get(*peer))
+            else {
+                return false;
+            };
+            known.number == seen.point.log && known.given != Some((seen.point.log, seen.point.size))
+        };
+        inner.peers.keys().filter(waits).cloned().collect()
+    }
+
+    /// Takes in a peer's cosignature.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn heard(
+        &self,
+        peer: &str,
+        cosignature: &wire::LogCosignature,
+    ) -> Result<(), &'static str> {
+        let mut inner = self.lock();
+        if cosignature.log != inner.number {
+            return Ok(());
+        }
+        // One of a checkpoint that is not remembered any more is no use, and no offence.
+        let Some(note) = inner.told.get(&cosignature.size) else {
+            return Ok(());
+        };
+        let known = inner
+            .peers
+            .get(peer)
+            .ok_or("a cosignature before a claim")?;
+        let line: NoteSignature = cosignature
+            .line
+            .parse()
+            .map_err(|_| "a malformed cosignature")?;
+        known
+            .witness_key
+            .verify(note.text(), &line)
+            .map_err(|_| "a cosignature that does not verify")?;
+        inner
+            .cosignatures
+            .entry(cosignature.size)
+            .or_default()
+            .insert(peer.to_owned(), line);
+        while inner.cosignatures.len() > REMEMBERED {
+            inner.cosignatures.pop_first();
+        }
+        drop(inner);
+        self.cosigned.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Changes with every cosignature.
+    pub fn follow_cosignatures(&self) -> watch::Receiver<u64> {
+        self.cosigned.subscribe()
+    }
+
+    /// The checkpoint with more than `index` entries that as many as possible of `wanted` have cosigned, then of all
+    /// others; with its cosignatures, and whether all of `wanted` are among them. `None`: nobody has.
+    pub fn cosigned_over(&self, index: u64, wanted: &[String]) -> Option<(u64, SignedNote, bool)> {
+        let inner = self.lock();
+        let (size, lines) = inner
+            .cosignatures
+            .range(index.saturating_add(1)..)
+            .max_by_key(|(size, lines)| {
+                let of = wanted
+                    .iter()
+                    .filter(|peer| lines.contains_key(*peer))
+                    .count();
+                (of, lines.len(), **size)
+            })?;
+        let mut note = inner.told.get(size)?.clone();
+        for line in lines.values() {
+            note.add(line.clone()).ok()?;
+        }
+        let all = wanted.iter().all(|peer| lines.contains_key(peer));
+        Some((*size, note, all))
+    }
+
+    /// The newest checkpoint with the cosignatures it has; `None` for an empty log.
+    pub fn newest(&self) -> Option<SignedNote> {
+        let mut inner = self.lock();
+        let note = inner.checkpoint(self.keys().ok()?)?;
+        let lines = inner.cosignatures.get(&inner.tree.size()).cloned();
+        let mut note = note;
+        for line in lines.unwrap_or_default().into_values() {
+            note.add(line).ok()?;
+        }
+        Some(note)
+    }
+
+    /// Verifier key of a log of this party.
+    pub fn key_of(&self, number: u64) -> Option<VerifierKey> {
+        let inner = self.lock();
+        let name = origin(&inner.kind, &inner.cluster, &inner.party, number);
+        let name = name.parse::<KeyName>().ok()?;
+        VerifierKey::new(name, KeyKind::Ed25519, &self.keys().ok()?.log_key()).ok()
+    }
+
+    /// Verifier keys of this log and of this party's cosignatures, and the log's number.
+    pub fn verifier_keys(&self) -> Option<(u64, VerifierKey, VerifierKey)> {
+        let inner = self.lock();
+        let log = origin(&inner.kind, &inner.cluster, &inner.party, inner.number);
+        let witness = witness_name(&inner.kind, &inner.cluster, &inner.party);
+        let keys = self.keys().ok()?;
+        let key = |name: String, kind, key: &[u8; 32]| {
+            VerifierKey::new(name.parse::<KeyName>().ok()?, kind, key).ok()
+        };
+        Some((
+            inner.number,
+            key(log, KeyKind::Ed25519, &keys.log_key())?,
+            key(witness, KeyKind::CosignatureV1, &keys.witness_key())?,
+        ))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    fn start(&mut self, number: u64, tree: Tree) {
+        self.number = number;
+        self.growth = Growth::new(tree.clone());
+        self.tree = tree;
+        self.signed = None;
+        self.told.clear();
+        self.cosignatures.clear();
+    }
+
+    /// Signs the tree, once for each size.
+    fn checkpoint(&mut self, keys: &LogKeys) -> Option<SignedNote> {
+        let size = self.tree.size();
+        if size == 0 {
+            return None;
+        }
+        if self.signed.is_none() {
+            let origin = origin(&self.kind, &self.cluster, &self.party, self.number);
+            let checkpoint = Checkpoint {
+                origin: origin.parse().ok()?,
+                size,
+                root: self.tree.root(),
+            };
+            let note = wiped(|| checkpoint.sign(&keys.log));
+            self.told.insert(size, note.clone());
+            while self.told.len() > REMEMBERED {
+                self.told.pop_first();
+            }
+            self.signed = Some(note);
+        }
+        self.signed.clone()
+    }
+}
+
+/// A log and its size and root.
+pub fn point(number: u64, tree: &Tree) -> LogPoint {
+    LogPoint {
+        log: number,
+        size: tree.size(),
+        root: arca_audit::entry::Hex(tree.root()),
+    }
+}
+
+/// What an intent says of the peers' logs: what is sealed with it.
+pub fn seen(remembered: &BTreeMap<String, Remembered>) -> Vec<Seen> {
+    let seen = remembered.iter().filter_map(|(party, known)| {
+        let point = known.log.as_ref()?.point;
+        Some(Seen {
+            party: party.clone(),
+            log: point.log,
+            size: point.size,
+            root: point.root,
+        })
+    });
+    seen.collect()
+}
