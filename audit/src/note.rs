@@ -1,7 +1,7 @@
 //! Signed notes ([C2SP signed-note](https://c2sp.org/signed-note)): a text and lines of signatures under it.
 //!
 //! The two kinds of Ed25519 key that the log needs: its own, over the text as it stands, and a witness', over the text
-//! and a time (see [`cosignature`](crate::cosignature)). Signatures of other kinds are kept and not judged, as
+//! and a time (see [`cosignature`]). Signatures of other kinds are kept and not judged, as
 //! those of unknown keys are.
 
 use std::fmt;

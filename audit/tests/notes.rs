@@ -10,7 +10,7 @@ use arca_audit::note::{
 };
 use arca_audit::{leaf_hash, root};
 use base64ct::{Base64, Encoding};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 
 // Source: golang.org/x/mod, sumdb/note/note_test.go, example keys and note.
 const PETER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
@@ -220,6 +220,24 @@ fn a_cosignature_is_of_one_text_and_one_time() {
         cosign(&checkpoint(), 1 << 63, witness.name(), &witness_key),
         Err(Error::Time)
     );
+}
+
+#[test]
+fn a_time_that_no_format_carries_is_refused_even_when_signed() {
+    let (witness_key, witness) = witness(2, "w");
+    let text = checkpoint().to_string();
+    // As a witness would that does not look at it; the largest that is allowed beside the smallest that is not.
+    let line = |time: u64| {
+        let message = format!("cosignature/v1\ntime {time}\n{text}");
+        let mut bytes = witness.id().0.to_vec();
+        bytes.extend(time.to_be_bytes());
+        bytes.extend(witness_key.sign(message.as_bytes()).to_bytes());
+        let line = format!("\u{2014} w {}", Base64::encode_string(&bytes));
+        witness.verify(&text, &line.parse().unwrap())
+    };
+    let most = (1 << 63) - 1;
+    assert_eq!(line(most), Ok(Some(most)));
+    assert_eq!(line(most + 1), Err(Error::Time));
 }
 
 #[test]
