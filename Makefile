@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo evm softhsm kryoptic release release-hsm nitro openssl test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
+.PHONY: help demo evm softhsm kryoptic s3 release release-hsm nitro openssl test consensus check fmt clippy doc deny advisories tcb tcb-check fuzz bench need c++
 
 # Tools that cargo does not bring along are built here, once, in these versions.
 TOOLS := $(CURDIR)/target/tools
@@ -19,6 +19,9 @@ ANVIL = $(firstword $(wildcard $(EVM)/node_modules/@foundry-rs/anvil-*/bin/anvil
 # PKCS#11 modules: a distribution's SoftHSM2, and Kryoptic as deploy/pkcs11 builds it. Empty when not to be had.
 SOFTHSM = $(firstword $(wildcard $(foreach lib,/usr/lib /usr/lib64 /usr/local/lib,$(lib)/softhsm/libsofthsm2.so)))
 KRYOPTIC = $(wildcard $(TOOLS)/kryoptic/libkryoptic_pkcs11.so)
+
+# An S3 server, as deploy/s3 builds it. Empty when not to be had.
+S3 = $(wildcard $(TOOLS)/s3/bin/s3s-fs)
 
 # For each fuzz target.
 SECONDS ?= 60
@@ -57,10 +60,10 @@ release-hsm: need
 	cargo build --locked --release -p arca-enclave-hsm
 	cargo build --locked --release -p arca-enclave-hsm-simulated
 
-test: need openssl evm softhsm kryoptic ## every test; the end-to-end ones start real processes
+test: need openssl evm softhsm kryoptic s3 ## every test; the end-to-end ones start real processes
 	cargo build --locked -p arca-enclave-simulated -p arca-enclave-hsm -p arca-enclave-hsm-simulated -p arca-host -p arca-client
 	ARCA_ANVIL="$${ARCA_ANVIL:-$(ANVIL)}" ARCA_SOFTHSM="$${ARCA_SOFTHSM:-$(or $(SOFTHSM),none)}" \
-		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(or $(KRYOPTIC),none)}" cargo test --locked --workspace
+		ARCA_KRYOPTIC="$${ARCA_KRYOPTIC:-$(or $(KRYOPTIC),none)}" ARCA_S3="$${ARCA_S3:-$(or $(S3),none)}" cargo test --locked --workspace
 
 consensus: need c++ ## signed Bitcoin transactions judged by Bitcoin Core's own code; needs a C++ compiler
 	cargo test --locked -p arca-tests --features consensus --test consensus
@@ -118,6 +121,9 @@ softhsm: ## SoftHSM2, for the demo on HSMs and the tests
 
 kryoptic: need ## Kryoptic, a second PKCS#11 module for the tests
 	@deploy/pkcs11/modules.sh kryoptic $(TOOLS)
+
+s3: need ## s3s-fs, an S3 server for the tests
+	@deploy/s3/server.sh $(TOOLS)
 
 # Another implementation of what AWS KMS computes, for the stand-in that the Nitro platform is tested against.
 openssl:

@@ -9,6 +9,8 @@
 //! its tiles are there. Nothing is ever deleted but partial tiles that a later checkpoint has outgrown.
 
 mod archiver;
+#[cfg(test)]
+mod faults;
 mod files;
 mod log;
 mod notes;

@@ -5,7 +5,7 @@
 
 mod engine;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 mod file;
 mod names;
 mod service;

@@ -49,6 +49,8 @@ struct Progress {
     stopped: bool,
     /// The enclave's checkpoint that is not published yet.
     due: Option<Due>,
+    /// Partial tiles that may be there and that a published checkpoint may have outgrown.
+    partial: BTreeSet<TilePath>,
 }
 
 /// A checkpoint on its way, and since when there has been one.
@@ -126,7 +128,7 @@ impl Archiver {
         }
     }
 
-    async fn pass(&mut self, last: bool) -> Result<Instant, LogError> {
+    pub(super) async fn pass(&mut self, last: bool) -> Result<Instant, LogError> {
         // The count first: it is what shows that the rest does not get on.
         let counted = self.count().await;
         self.move_files().await?;
@@ -373,17 +375,12 @@ impl Archiver {
             progress.due = Some(due);
             return Ok(now);
         }
-        self.publish_now(number, due.note, published).await?;
+        self.publish_now(number, due.note).await?;
         Ok(idle)
     }
 
-    async fn publish_now(
-        &self,
-        number: u64,
-        note: Note,
-        published: Option<Note>,
-    ) -> Result<(), LogError> {
-        let Self { archive, .. } = self;
+    async fn publish_now(&mut self, number: u64, note: Note) -> Result<(), LogError> {
+        let archive = self.archive.clone();
         let size = note.size();
         let mut partial = Tiles::new();
         for path in partial_tiles(size) {
@@ -393,6 +390,11 @@ impl Archiver {
             return Err(Damage::Root { size }.into());
         }
         let name = |path: &TilePath| LogPath::Tile(number, *path).to_string();
+        let progress = self.logs.entry(number).or_default();
+        if let Some(published) = archive.0.notes.published(number) {
+            progress.partial.extend(partial_tiles(published.size()));
+        }
+        progress.partial.extend(partial.keys().copied());
         let files = partial
             .iter()
             .map(|(path, it)| (name(path), it.clone().into()));
@@ -402,16 +404,14 @@ impl Archiver {
         archive.0.files.replace(&checkpoint, content).await?;
         archive.0.notes.publish(number, note);
 
-        let older = published.map_or(0, |published| published.size());
-        let outgrown = partial_tiles(older).filter(|path| !partial.contains_key(path));
-        // They do no harm.
-        if let Err(error) = archive
-            .0
-            .files
-            .delete(outgrown.map(|it| name(&it)).collect())
-            .await
-        {
-            warn!(%error, "partial tiles that are outgrown stay in the archive");
+        let outgrown = progress
+            .partial
+            .iter()
+            .filter(|path| !partial.contains_key(path));
+        match archive.0.files.delete(outgrown.map(name).collect()).await {
+            Ok(()) => progress.partial.clear(),
+            // They do no harm, and go with the next.
+            Err(error) => warn!(%error, "partial tiles that are outgrown stay in the archive"),
         }
         Ok(())
     }

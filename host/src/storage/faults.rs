@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 
 /// A disk with a write cache: what was not synced is lost, in part or torn, when the power fails.
 #[derive(Clone, Debug)]
-struct Disk(Arc<Mutex<Platter>>);
+pub(crate) struct Disk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 struct Platter {
@@ -32,7 +32,7 @@ struct Platter {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     /// This one operation; what a failed sync did not write is gone.
     Once,
     /// This and all that follow, until healed.
@@ -66,7 +66,7 @@ impl Change {
 const CACHE: usize = 256 * 1024;
 
 impl Disk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::default())
     }
 
@@ -74,12 +74,17 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    fn fail(&self, operation: u32, failure: Failure) {
+    /// How often it was touched.
+    pub(crate) fn operations(&self) -> u32 {
+        self.platter().operations
+    }
+
+    pub(crate) fn fail(&self, operation: u32, failure: Failure) {
         self.platter().fails_in = Some((operation, failure));
     }
 
     /// Everything works again.
-    fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut platter = self.platter();
         platter.fails_in = None;
         platter.broken = None;
@@ -87,7 +92,7 @@ impl Disk {
 
     /// A disk as it may be after the power failed: of what was not synced, some arrived, some did not,
     /// some only in part.
-    fn after_power_failure(&self, mut seed: u64) -> Self {
+    pub(crate) fn after_power_failure(&self, mut seed: u64) -> Self {
         let platter = self.platter();
         let mut content = platter.synced.clone();
         for change in &platter.cached {
@@ -111,7 +116,7 @@ impl Disk {
         Self(Arc::new(Mutex::new(after)))
     }
 
-    fn open_store(&self) -> Result<(Store, Writer), crate::Error> {
+    pub(crate) fn open_store(&self) -> Result<(Store, Writer), crate::Error> {
         let metrics = Metrics::new("ceo", &[], 0).unwrap();
         let disk = self.clone();
         let opener = Box::new(move || {
@@ -281,7 +286,7 @@ impl Ledger {
     }
 }
 
-async fn close((store, writer): (Store, Writer)) {
+pub(crate) async fn close((store, writer): (Store, Writer)) {
     store.close();
     tokio::task::spawn_blocking(|| writer.join()).await.unwrap();
 }
