@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arca_attestation::UnixMillis;
-use arca_audit::entry::{Entry, Event, InstanceStarted, Outcome, SigningIntent};
+use arca_audit::entry::{Entry, Event, InstanceStarted, KeyCreated, Outcome, SigningIntent};
 use sha2::{Digest as _, Sha256};
 
 use super::export::ExportedLog;
@@ -367,12 +367,7 @@ impl<'e> Ledger<'e> {
                     shared.find(self.finding(Code::Measurement, index, message));
                 }
             }
-            Event::KeyCreated(created) => {
-                if !shared.keys.create(created, entry.time_ms) {
-                    let message = format!("{}: another party says otherwise of it", created.key);
-                    shared.find(self.finding(Code::KeyDiffers, index, message));
-                }
-            }
+            Event::KeyCreated(created) => self.key(shared, index, entry.time_ms, created),
             Event::SigningIntent(intent) => self.intent(shared, index, entry.time_ms, intent),
             Event::SigningOutcome { session, result } => {
                 let what = match result {
@@ -407,6 +402,13 @@ impl<'e> Ledger<'e> {
                 shared.find(self.finding(Code::Conflict, index, message));
             }
             _ => {}
+        }
+    }
+
+    fn key(&self, shared: &mut Shared<'_>, index: u64, time_ms: u64, created: &KeyCreated) {
+        if !shared.keys.create(created, time_ms) {
+            let message = format!("{}: another party says otherwise of it", created.key);
+            shared.find(self.finding(Code::KeyDiffers, index, message));
         }
     }
 

@@ -346,14 +346,12 @@ impl Judge<'_, '_> {
 
     /// Of a session that was signed, the opening's signatures are those that the outcome names.
     fn openings(&mut self, session: &Session) {
-        if session.opened.len() > 1 {
-            if let Some((log, index, _)) = session.opened.last() {
-                self.find(
-                    Code::OpeningTwice,
-                    (*log, *index),
-                    "it is opened more than once",
-                );
-            }
+        if let [_, .., (log, index, _)] = session.opened.as_slice() {
+            self.find(
+                Code::OpeningTwice,
+                (*log, *index),
+                "it is opened more than once",
+            );
         }
         match (session.signed.first(), session.opened.first()) {
             (Some((log, index, digests)), Some((_, _, opened))) => {

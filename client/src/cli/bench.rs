@@ -1,5 +1,6 @@
 //! `arca bench`
 
+mod audit;
 mod cpu;
 mod load;
 mod threshold;
@@ -61,6 +62,8 @@ pub(crate) struct Arguments {
 enum Alone {
     /// Measure the threshold protocols alone: one thread, no network
     Threshold(threshold::Arguments),
+    /// Measure the audit log alone: appends, proofs, an export of a million entries and its verification
+    Audit(audit::Arguments),
 }
 
 /// Everything measured, and on what.
@@ -107,8 +110,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     if cfg!(debug_assertions) {
         eprintln!("warning: this is a debug build; measure with `cargo build --release`");
     }
-    if let Some(Alone::Threshold(arguments)) = arguments.alone {
-        return threshold::run(context, arguments).await;
+    match arguments.alone {
+        Some(Alone::Threshold(arguments)) => return threshold::run(context, arguments).await,
+        Some(Alone::Audit(arguments)) => return audit::run(context, &arguments),
+        None => {}
     }
     if arguments.use_profile {
         let client = context.client(arguments.party.as_deref()).await?;

@@ -118,7 +118,8 @@ fn files_that_are_withheld_or_swapped_are_found_out() {
     let trust = sample.trust().unwrap();
     let sound = sample.export(&LONG).unwrap();
     let bundle = "cto/1/tile/entries/000";
-    let cases: [(&str, &dyn Fn(&mut Memory)); 8] = [
+    type Change<'c> = &'c dyn Fn(&mut Memory);
+    let cases: [(&str, Change<'_>); 8] = [
         ("file-missing", &|export| drop(export.0.remove(bundle))),
         ("file-missing", &|export| {
             drop(export.0.remove("cto/1/tile/0/000"))

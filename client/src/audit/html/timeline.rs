@@ -211,7 +211,10 @@ fn grid(page: &mut String, axis: &Axis, height: u64) -> fmt::Result {
     const LINES: u64 = 6;
     let span = axis.to.saturating_sub(axis.from);
     for line in 0..LINES {
-        let time = axis.from + (u128::from(span) * u128::from(line) / u128::from(LINES - 1)) as u64;
+        // Spans are far below 2^64 / 5 milliseconds.
+        let time = axis
+            .from
+            .saturating_add(span.saturating_mul(line) / (LINES - 1));
         let x = Axis::x(axis.place(time));
         let full = clock::show(UnixMillis(time));
         let label = if span > 3 * DAY_MS {

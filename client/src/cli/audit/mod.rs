@@ -11,6 +11,7 @@ use arca_client::Profile;
 use arca_client::audit::Trust;
 
 use crate::cli::Context;
+pub(super) use verify::bar;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {

@@ -233,7 +233,7 @@ fn export(
 }
 
 /// On a terminal, what is done and how long the rest will take.
-pub(super) fn bar(context: &Context, label: &str) -> ProgressBar {
+pub(crate) fn bar(context: &Context, label: &str) -> ProgressBar {
     if context.output.is_json() || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
