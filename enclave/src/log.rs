@@ -11,8 +11,9 @@ use std::{
 
 use arca_attestation::{UnixMillis, binder::LogStatement};
 use arca_audit::{
-    Growth, Hash, Tree,
+    Hash, Tree,
     checkpoint::Checkpoint,
+    consistency_since,
     cosignature::cosign,
     entry::{Entry, LogPoint, Seen, origin, witness_name},
     leaf_hash,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// Leaf hashes at hand for proofs; a peer that is further behind is caught up from the host's tiles.
-const WINDOW: u64 = 1 << 15;
+const WINDOW: usize = 1 << 15;
 /// Checkpoints told, and sizes cosigned, that are remembered.
 const REMEMBERED: usize = 256;
 /// Entries of one blob on the host, in bytes.
@@ -120,7 +121,8 @@ pub enum Objection {
 /// How far a peer was told of this party's log.
 pub struct Told {
     number: u64,
-    size: u64,
+    /// With its edge, the proof of what follows costs as much as there is of that, and no more.
+    tree: Tree,
     /// The first is told even when it is no news: the peer answers with its cosignature.
     first: bool,
 }
@@ -217,8 +219,9 @@ struct Inner {
     party: String,
     number: u64,
     tree: Tree,
-    /// How `tree` came about lately.
-    growth: Growth,
+    /// The tree some while ago, and the leaves since, which together are `tree`.
+    base: Tree,
+    leaves: Vec<Hash>,
     /// The checkpoint of `tree`, once it was asked for.
     signed: Option<SignedNote>,
     /// By size: what was signed and told, and the cosignatures that came back.
@@ -239,11 +242,11 @@ struct PeerLog {
 }
 
 impl Told {
-    /// Up to this size of this log.
-    pub fn at(number: u64, size: u64) -> Self {
+    /// Up to this tree of this log.
+    pub fn at(number: u64, tree: Tree) -> Self {
         Self {
             number,
-            size,
+            tree,
             first: false,
         }
     }
@@ -317,12 +320,12 @@ impl Log {
         if draft.leaves.is_empty() {
             return;
         }
-        inner.growth.extend(draft.leaves);
+        inner.leaves.extend(draft.leaves);
         inner.tree = draft.tree;
         inner.signed = None;
-        let size = inner.tree.size();
-        if size - inner.growth.from() > 2 * WINDOW {
-            inner.growth.forget_before(size - WINDOW);
+        if inner.leaves.len() > 2 * WINDOW {
+            let older: Vec<Hash> = inner.leaves.drain(..WINDOW).collect();
+            inner.base.extend(older);
         }
     }
 
@@ -378,26 +381,26 @@ impl Log {
     /// From where a peer goes on that remembers this much of this party's log.
     pub fn resume(&self, remembered: Option<LogPoint>) -> Resume {
         let inner = self.lock();
-        let told = |size| {
+        let told = |tree| {
             Resume::Told(Told {
                 number: inner.number,
-                size,
+                tree,
                 first: true,
             })
         };
         match remembered {
-            None => told(0),
-            Some(seen) if seen.log < inner.number || seen.size == 0 => told(0),
+            None => told(Tree::new()),
+            Some(seen) if seen.log < inner.number || seen.size == 0 => told(Tree::new()),
             Some(seen) if seen.log > inner.number || seen.size > inner.tree.size() => {
                 Resume::Contradicted
             }
-            Some(seen) => match inner.growth.tree(seen.size) {
-                Err(_) => Resume::Read {
+            Some(seen) => match inner.tree_at(seen.size) {
+                None => Resume::Read {
                     size: seen.size,
                     root: seen.root.0,
                 },
-                Ok(tree) if tree.root() == seen.root.0 => told(seen.size),
-                Ok(_) => Resume::Contradicted,
+                Some(tree) if tree.root() == seen.root.0 => told(tree),
+                Some(_) => Resume::Contradicted,
             },
         }
     }
@@ -415,21 +418,23 @@ impl Log {
         if told.number != inner.number {
             *told = Told {
                 number: inner.number,
-                size: 0,
+                tree: Tree::new(),
                 first: true,
             };
         }
         let size = inner.tree.size();
-        if size == 0 || (told.size == size && !told.first) {
+        if size == 0 || (told.tree.size() == size && !told.first) {
             return None;
         }
-        let consistency = if told.size == 0 || told.size == size {
+        let consistency = if told.tree.size() == 0 || told.tree.size() == size {
             Vec::new()
         } else {
-            inner.growth.consistency(told.size, size).ok()?
+            let behind = told.tree.size().checked_sub(inner.base.size())?;
+            let leaves = inner.leaves.get(usize::try_from(behind).ok()?..)?;
+            consistency_since(&told.tree, leaves)
         };
         let note = inner.checkpoint(self.keys().ok()?)?;
-        told.size = size;
+        told.tree = inner.tree.clone();
         told.first = false;
         Some(wire::LogCheckpoint {
             log: inner.number,
@@ -671,11 +676,20 @@ impl Log {
 impl Inner {
     fn start(&mut self, number: u64, tree: Tree) {
         self.number = number;
-        self.growth = Growth::new(tree.clone());
+        self.base = tree.clone();
         self.tree = tree;
+        self.leaves.clear();
         self.signed = None;
         self.told.clear();
         self.cosignatures.clear();
+    }
+
+    /// The tree as it was, where that is at hand.
+    fn tree_at(&self, size: u64) -> Option<Tree> {
+        let more = usize::try_from(size.checked_sub(self.base.size())?).ok()?;
+        let mut tree = self.base.clone();
+        tree.extend(self.leaves.get(..more)?.iter().copied());
+        Some(tree)
     }
 
     /// Signs the tree, once for each size.

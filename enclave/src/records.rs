@@ -64,7 +64,7 @@ pub async fn resume(
         note: note.to_bytes(),
         consistency: proof.iter().map(|hash| hash.to_vec()).collect(),
     };
-    Ok((Told::at(number, tree.size()), Some(first)))
+    Ok((Told::at(number, tree), Some(first)))
 }
 
 /// A log, its tree and its newest cosigned checkpoint: the current one from memory, an older one as the host has it.

@@ -10,52 +10,42 @@
 //! a [`Footing`], which this module alone makes: no session with a peer runs without one. See docs/sealed-state.md
 //! and docs/audit-log.md.
 
+mod commit;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use arca_attestation::ClusterKind;
-use arca_audit::{
-    Tree,
-    entry::{self, Entry, Event, Hex, Seen},
-};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use arca_audit::{Tree, entry::Event};
+use tokio::sync::{Notify, mpsc, watch};
 use zeroize::Zeroizing;
+
+use commit::{Kind, Submission, keep_noted, submit};
 
 use crate::{
     anchor::AnchorContent,
     error::Error,
-    index::{Digest, Index, Path, Update, Version},
-    lease::{ANCHOR_OBJECT, Anchor, Lease, Remembered},
-    log::{self, Draft, Log},
+    index::{Digest, Index, Path, Version},
+    lease::{ANCHOR_OBJECT, Anchor, Lease},
+    log::Log,
     platform::Platform,
     random::Randomness,
     sealing::{self, Header},
     storage::HostStorage,
     stripes::Stripes,
-    tags,
 };
 
 /// Changes that wait for the host; more wait outside.
 const QUEUE: usize = 1024;
-/// Changes that share one transaction of the host, and their bytes.
-const TOGETHER: (usize, usize) = (128, 4 << 20);
-/// Transactions whose outcome is unknown that are remembered.
-const UNSETTLED: usize = 64;
 /// How often a piece or blob is asked for while it changes.
 const TRIES: usize = 16;
 /// How long a call waits for this instance's lease.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Events that wait to be noted; more are left out, and counted.
 const NOTES: usize = 8192;
-/// Of them, how many go into one transaction, and how many files.
-const NOTES_TOGETHER: usize = 512;
-const FILES_TOGETHER: usize = 16;
-/// How long what is noted waits for a transaction that takes it along.
-const LATER: Duration = Duration::from_millis(100);
 /// The number of a party's log before any loss was accepted.
 const FIRST_LOG: u64 = 1;
 /// Name of the object that holds what is remembered of the peers, between two anchors.
@@ -119,15 +109,6 @@ struct Inner {
     outside: tokio::sync::Mutex<HashMap<String, Option<Version>>>,
 }
 
-/// A change that waits for its transaction.
-struct Submission {
-    owner: Owner,
-    kind: Kind,
-    blobs: Vec<Sealed>,
-    events: Vec<Event>,
-    done: oneshot::Sender<Result<Footing, Error>>,
-}
-
 /// What nobody waits for.
 #[derive(Default)]
 struct Notes {
@@ -138,33 +119,10 @@ struct Notes {
     left_out: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Needs the lease.
-    Ordinary,
-    /// The first of a boot: its peers have granted.
-    First,
-    /// Goes on from another anchor, if the present one is still the one that the administrators named.
-    Jump { from: Anchor, to: Anchor },
-}
-
 struct Sealed {
     object: String,
     version: Version,
     blob: Vec<u8>,
-}
-
-/// A transaction whose outcome is not known yet.
-struct Prepared {
-    anchor: Anchor,
-    blob: Digest,
-    update: Update,
-    draft: Draft,
-    /// Of each submission, where its first event stands.
-    places: Vec<Option<LogPlace>>,
-    /// How many notes it takes along, and files.
-    noted: (usize, usize),
-    remembered: BTreeMap<String, Remembered>,
 }
 
 impl SealedState {
@@ -433,300 +391,7 @@ impl SealedState {
     }
 }
 
-async fn submit(
-    submissions: &mpsc::Sender<Submission>,
-    owner: Owner,
-    kind: Kind,
-    blobs: Vec<Sealed>,
-    events: Vec<Event>,
-) -> Result<Footing, Error> {
-    let (done, answer) = oneshot::channel();
-    let submission = Submission {
-        owner,
-        kind,
-        blobs,
-        events,
-        done,
-    };
-    let gone = || Error::Bug("nobody commits sealed state any more");
-    submissions.send(submission).await.map_err(|_| gone())?;
-    answer.await.map_err(|_| gone())?
-}
-
 impl Inner {
-    /// Takes what waits, commits it as one transaction of the host, answers everybody.
-    async fn commit_all(self: Arc<Self>, mut queue: mpsc::Receiver<Submission>) {
-        let mut unsettled = Vec::new();
-        let mut next = None;
-        loop {
-            let first = match next.take() {
-                Some(first) => first,
-                None => match queue.recv().await {
-                    Some(first) => first,
-                    None => return,
-                },
-            };
-            let mut bytes = first.bytes();
-            let kind = first.kind;
-            let mut together = vec![first];
-            while kind == Kind::Ordinary && together.len() < TOGETHER.0 && bytes < TOGETHER.1 {
-                let Ok(submission) = queue.try_recv() else {
-                    break;
-                };
-                if submission.kind != kind {
-                    next = Some(submission);
-                    break;
-                }
-                bytes += submission.bytes();
-                together.push(submission);
-            }
-            let outcome = self.commit(&mut together, &mut unsettled).await;
-            if outcome.is_err() {
-                self.lease.not_sealed();
-            }
-            let mut places = match &outcome {
-                Ok(places) => places.clone(),
-                Err(_) => Vec::new(),
-            }
-            .into_iter();
-            for submission in together {
-                let outcome = match &outcome {
-                    Ok(_) => Ok(Footing(places.next().flatten())),
-                    Err(error) => Err(error.clone()),
-                };
-                // A caller that stopped waiting does not need the answer.
-                let _ = submission.done.send(outcome);
-            }
-        }
-    }
-
-    async fn commit(
-        &self,
-        together: &mut [Submission],
-        unsettled: &mut Vec<Prepared>,
-    ) -> Result<Vec<Option<LogPlace>>, Error> {
-        let Some(kind) = together.first().map(|first| first.kind) else {
-            return Ok(Vec::new());
-        };
-        match kind {
-            Kind::Ordinary => self.lease.check()?,
-            Kind::First if self.lease.is_granted() => {}
-            Kind::First => return Err(Error::Bug("a first commit without a lease")),
-            Kind::Jump { .. } => {}
-        }
-        if !unsettled.is_empty() {
-            self.settle(unsettled).await?;
-        }
-        loop {
-            let (prepared, mut blobs) = self.prepare(kind, together).await?;
-            for submission in together.iter() {
-                let copies = submission.blobs.iter();
-                blobs.extend(copies.map(|sealed| (sealed.object.clone(), sealed.blob.clone())));
-            }
-            // The anchor's last: its name stands in what the host says.
-            blobs.rotate_left(1);
-            let follows = *self.anchor_blob();
-            let stored = self.storage.put(blobs, Some((ANCHOR_OBJECT, follows)));
-            match stored.await {
-                Ok(()) => {
-                    unsettled.clear();
-                    let places = prepared.places.clone();
-                    self.adopt(prepared);
-                    return Ok(places);
-                }
-                Err(error) if error.reason() == "STORAGE_FULL" => return Err(error),
-                Err(error) if error.reason() == "STORAGE_CONFLICT" => {
-                    // One that was given up has come through after all, or somebody else writes here.
-                    if unsettled.is_empty() {
-                        return Err(error);
-                    }
-                    self.settle(unsettled).await?;
-                    if !unsettled.is_empty() {
-                        return Err(error);
-                    }
-                }
-                Err(error) => {
-                    if unsettled.len() >= UNSETTLED {
-                        unsettled.remove(0);
-                    }
-                    unsettled.push(prepared);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Finds out whether one of the transactions of unknown outcome came through.
-    async fn settle(&self, unsettled: &mut Vec<Prepared>) -> Result<(), Error> {
-        let blob = self.storage.get(ANCHOR_OBJECT).await?;
-        let there = blob.as_deref().map(sealing::digest);
-        if let Some(position) = unsettled
-            .iter()
-            .position(|prepared| Some(prepared.blob) == there)
-        {
-            let prepared = unsettled.swap_remove(position);
-            unsettled.clear();
-            self.adopt(prepared);
-        }
-        Ok(())
-    }
-
-    /// Writes the log's entries: first what was noted, then of each submission what it enters.
-    fn enter(
-        &self,
-        kind: Kind,
-        together: &[Submission],
-        seen: &[Seen],
-    ) -> Result<(Draft, Vec<Option<LogPlace>>, (usize, usize)), Error> {
-        let mut draft = match kind {
-            Kind::Ordinary | Kind::First => self.log.draft(),
-            Kind::Jump { to, .. } => Draft::of(to.sequence),
-        };
-        let now = self.platform.now().0;
-        let boot = Hex(self.log.boot_id()?);
-        let left_out = self.log.is_left_out();
-        let mut append = |owner: &Owner, event: &Event| {
-            if left_out {
-                return Ok(0);
-            }
-            let mut event = event.clone();
-            if let Event::SigningIntent(intent) = &mut event {
-                intent.seen = seen.to_vec();
-            }
-            draft.append(&Entry {
-                version: entry::VERSION,
-                time_ms: now,
-                boot,
-                manifest: Hex(owner.manifest_digest.unwrap_or([0; 48])),
-                evidence: Hex(owner.evidence),
-                event,
-            })
-        };
-        let mut noted = (0, 0);
-        // Another log begins with what is submitted.
-        if !matches!(kind, Kind::Jump { .. }) {
-            let notes = self.notes();
-            for (owner, event) in notes.events.iter().take(NOTES_TOGETHER) {
-                append(owner, event)?;
-                noted.0 += 1;
-            }
-        }
-        let mut first = Vec::with_capacity(together.len());
-        for submission in together {
-            let mut place = None;
-            for event in &submission.events {
-                let index = append(&submission.owner, event)?;
-                place.get_or_insert(index);
-            }
-            first.push(place);
-        }
-        noted.1 = self.notes().files.len().min(FILES_TOGETHER);
-        let log = draft.number;
-        let places = first
-            .into_iter()
-            .map(|index| index.map(|index| LogPlace { log, index }))
-            .collect();
-        Ok((draft, places, noted))
-    }
-
-    /// What has to be stored beside the objects' own blobs: the anchor first.
-    async fn prepare(
-        &self,
-        kind: Kind,
-        together: &[Submission],
-    ) -> Result<(Prepared, Vec<(String, Vec<u8>)>), Error> {
-        let versions: Vec<_> = together
-            .iter()
-            .flat_map(|submission| &submission.blobs)
-            .map(|sealed| (Path::of(&sealed.object), sealed.version))
-            .collect();
-        for (sealed, (path, version)) in together
-            .iter()
-            .flat_map(|submission| &submission.blobs)
-            .zip(&versions)
-        {
-            let present = self.look_up(|index| index.get(path)).await?;
-            if present.map_or(0, |present| present.sequence) + 1 != version.sequence {
-                // A transaction that was given up changed it after all.
-                return Err(restless(&sealed.object));
-            }
-        }
-        let update = self.look_up(|index| index.with(&versions)).await?;
-        let present = *self.anchor.borrow();
-        let remembered = self.lease.seal_remembered();
-        let (mut draft, places, noted) = self.enter(kind, together, &log::seen(&remembered))?;
-        let anchor = match kind {
-            Kind::Jump { from, to } if from == present => to,
-            Kind::Jump { .. } => {
-                return Err(Error::reject(
-                    tonic::Code::FailedPrecondition,
-                    "LOSS_ACCEPTANCE_REFUSED",
-                    "found_sequence: the state has changed meanwhile; make a new draft",
-                ));
-            }
-            Kind::Ordinary | Kind::First => {
-                let sequence = present
-                    .sequence
-                    .checked_add(1)
-                    .ok_or(Error::Bug("the state's sequence has no successor"))?;
-                Anchor {
-                    sequence,
-                    head: head(&present.head, sequence, update.root(), &draft),
-                }
-            }
-        };
-        let content = AnchorContent {
-            anchor,
-            root: update.root(),
-            log: (draft.number, draft.tree.clone()),
-            remembered,
-        };
-        let owner = together
-            .last()
-            .map(|last| last.owner.clone())
-            .unwrap_or_default();
-        let header = Header {
-            class: self.platform.class(),
-            cluster: owner.cluster,
-            party: owner.party,
-            object: ANCHOR_OBJECT.to_owned(),
-            key_epoch: 0,
-            sequence: anchor.sequence,
-            predecessor: self.anchor_blob().unwrap_or_default(),
-            manifest_digest: owner.manifest_digest.unwrap_or([0; 48]),
-        };
-        let mut rng = self.randomness.generator(&*self.platform)?;
-        let blob = sealing::seal(&*self.platform, &header, &content.encode(), &mut rng).await?;
-        let prepared_blob = sealing::digest(&blob);
-        let mut blobs = vec![(ANCHOR_OBJECT.to_owned(), blob)];
-        blobs.extend(update.blobs());
-        blobs.extend(draft.take_blobs());
-        blobs.extend(self.notes().files.iter().take(noted.1).cloned());
-        let prepared = Prepared {
-            anchor,
-            blob: prepared_blob,
-            update,
-            draft,
-            places,
-            noted,
-            remembered: content.remembered,
-        };
-        Ok((prepared, blobs))
-    }
-
-    fn adopt(&self, prepared: Prepared) {
-        {
-            let mut notes = self.notes();
-            notes.events.drain(..prepared.noted.0);
-            notes.files.drain(..prepared.noted.1);
-        }
-        self.index().apply(prepared.update);
-        self.log.adopt(prepared.draft);
-        self.log.sealed(&prepared.remembered);
-        *self.anchor_blob() = Some(prepared.blob);
-        self.anchor.send_replace(prepared.anchor);
-    }
-
     async fn read(&self, owner: &Owner, object: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         for _ in 0..TRIES {
             let Some(version) = self.version(object).await? else {
@@ -897,60 +562,6 @@ impl Inner {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-}
-
-impl Submission {
-    fn bytes(&self) -> usize {
-        self.blobs.iter().map(|sealed| sealed.blob.len()).sum()
-    }
-}
-
-/// Makes a transaction for what is noted, when none takes it along.
-async fn keep_noted(inner: Weak<Inner>, submissions: mpsc::WeakSender<Submission>) {
-    loop {
-        let Some(inner) = inner.upgrade() else {
-            return;
-        };
-        let owner = {
-            let notes = inner.notes();
-            notes.events.front().map(|(owner, _)| owner.clone())
-        };
-        let owner = owner.filter(|_| inner.lease.check().is_ok());
-        let Some(owner) = owner else {
-            // Something is noted, or the lease was taken up, or nobody is there any more.
-            let _ = tokio::time::timeout(LATER * 10, inner.noted.notified()).await;
-            if submissions.upgrade().is_none() {
-                return;
-            }
-            continue;
-        };
-        tokio::time::sleep(LATER).await;
-        if inner.notes().events.is_empty() {
-            continue;
-        }
-        drop(inner);
-        let Some(submissions) = submissions.upgrade() else {
-            return;
-        };
-        if let Err(error) = submit(&submissions, owner, Kind::Ordinary, vec![], vec![]).await {
-            tracing::warn!(%error, "entries of the audit log wait to be stored");
-            tokio::time::sleep(LATER * 10).await;
-        }
-    }
-}
-
-fn head(previous: &Digest, sequence: u64, root: Option<Digest>, draft: &Draft) -> Digest {
-    Sha256::new()
-        .chain_update(tags::STATE_HEAD)
-        .chain_update([0])
-        .chain_update(previous)
-        .chain_update(sequence.to_be_bytes())
-        .chain_update(root.unwrap_or_default())
-        .chain_update(draft.number.to_be_bytes())
-        .chain_update(draft.tree.size().to_be_bytes())
-        .chain_update(draft.tree.root())
-        .finalize()
-        .into()
 }
 
 fn rolled_back(object: &str, known: u64, found: u64) -> Error {

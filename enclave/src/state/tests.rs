@@ -1,4 +1,7 @@
+use arca_audit::entry::{self, Entry, Hex};
+
 use super::*;
+use crate::log;
 use crate::test_platform::TestPlatform;
 
 struct Fixture {
@@ -386,7 +389,7 @@ async fn each_blob_names_the_one_before_it() {
 async fn what_is_recorded_stands_in_the_log_in_its_place_before_anybody_goes_on() {
     let f = fixture().await;
     let held = Event::LeaseHeld { boot: Hex([1; 16]) };
-    assert_eq!(f.entries(1), [held.clone()]);
+    assert_eq!(f.entries(1), vec![held.clone()]);
     let footing = f.state.record(&f.owner, intent()).await.unwrap();
     assert_eq!(footing.place(), Some(LogPlace { log: 1, index: 1 }));
     assert_eq!(f.entries(1), [held.clone(), intent()]);
