@@ -17,6 +17,7 @@ mod notes;
 mod path;
 mod witness;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -349,22 +350,24 @@ fn open<'a>(
     number: u64,
     reader: &Reader<'_>,
 ) -> Result<Option<&'a mut Log>, LogError> {
-    if !logs.contains_key(&number) {
-        let key = log::own_key(number);
-        let remembered = reader.own(&key)?;
-        let remembered = remembered.into_iter().find(|(found, _)| *found == key);
-        let blobs = fragment(format!("{LOG}{number}/"))?;
-        if remembered.is_none()
-            && reader
-                .list(&blobs, &fragment(String::new())?, 1)?
-                .is_empty()
-        {
-            return Ok(None);
-        }
-        let remembered = remembered.map(|(_, value)| value);
-        logs.insert(number, Log::open(number, remembered.as_deref())?);
+    let vacant = match logs.entry(number) {
+        Entry::Occupied(known) => return Ok(Some(known.into_mut())),
+        Entry::Vacant(vacant) => vacant,
+    };
+    let key = log::own_key(number);
+    let remembered = reader.own(&key)?;
+    let remembered = remembered.into_iter().find(|(found, _)| *found == key);
+    let blobs = fragment(format!("{LOG}{number}/"))?;
+    if remembered.is_none()
+        && reader
+            .list(&blobs, &fragment(String::new())?, 1)?
+            .is_empty()
+    {
+        return Ok(None);
     }
-    Ok(logs.get_mut(&number))
+    let remembered = remembered.map(|(_, value)| value);
+    let log = Log::open(number, remembered.as_deref())?;
+    Ok(Some(vacant.insert(log)))
 }
 
 fn numbers(reader: &Reader<'_>) -> Result<BTreeSet<u64>, StorageError> {
@@ -400,7 +403,7 @@ fn narrowed(path: TilePath, content: &[u8], at: &str) -> Result<Vec<u8>, LogErro
     Ok(narrow.to_vec())
 }
 
-/// Entries that are in no full tile.
+/// How many entries are in full tiles, of so many.
 fn in_full_tiles(size: u64) -> u64 {
     size - size % u64::from(TILE_WIDTH)
 }
