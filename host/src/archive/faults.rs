@@ -339,3 +339,26 @@ async fn a_full_disk_keeps_entries_in_the_storage_and_recovers() {
     drop((archive, archiver));
     faults::close(storage).await;
 }
+
+#[tokio::test]
+async fn what_came_after_the_last_look_is_not_moved_before_it_is_hashed() {
+    let disk = Disk::new();
+    let storage = disk.open_store().unwrap();
+    let files = Memory::default();
+    let (archive, mut archiver) = start(&files, &storage.0);
+    let mut written = Written::new();
+    storage.0.put(written.append(300)).await.unwrap();
+    let (later, store) = (written.append(300), storage.0.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let step = archive.with_log(1, move |log, reader| {
+        runtime.block_on(store.put(later))?;
+        log.next_move(reader)
+    });
+    let step = step.await.unwrap().flatten().unwrap();
+    let names: Vec<_> = step.files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["1/tile/entries/000", "1/tile/0/000"]);
+    archiver.pass(true).await.unwrap();
+    assert_eq!(files.shelf().files, written.files());
+    drop((archive, archiver));
+    faults::close(storage).await;
+}
