@@ -380,6 +380,10 @@ fn checkpoint(
         size: log.exported.size,
     };
     let Some(log_key) = log.log_key else {
+        if root.is_none() {
+            // It could not be read, and that has been said.
+            return BTreeSet::new();
+        }
         let message = "no start of this log is here, so its key is not known".to_owned();
         shared.find(finding(Code::CheckpointUnsigned, message));
         return BTreeSet::new();
