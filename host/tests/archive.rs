@@ -16,7 +16,7 @@ use arca_audit::tile::{TileKind, TilePath};
 use arca_host::{ArchivePlace, Config, Error, Host};
 use arca_proto::v1::{GetBlobRequest, ListBlobsRequest, ListLogsRequest, PutBlobsRequest};
 use common::log::{TestLog, file, files_in, read_log};
-use common::{PATIENCE, Running, config_in, folder, soon};
+use common::{PATIENCE, Running, config_in, folder, soon, to_put};
 use tonic::Code;
 
 const UNARCHIVED: &str = "arca_host_log_unarchived_entries";
@@ -173,6 +173,20 @@ async fn a_log_goes_on_after_a_restart_and_outgrown_partial_tiles_go() {
         soon(running.host.shutdown()).await;
         assert_eq!(files_in(&archive_of(folder.path())), log.files());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_may_come_while_others_are_moved() {
+    let running = Running::start_with(eager).await;
+    let mut storage = running.storage().await;
+    let mut log = TestLog::new(1);
+    let batches: Vec<_> = (0..300).map(|_| log.append(64)).collect();
+    for batch in batches {
+        soon(storage.put_blobs(batch)).await.unwrap();
+    }
+    published(running.folder.path(), &log).await;
+    archive_becomes(&archive_of(running.folder.path()), &log.files()).await;
+    running.metric_becomes(UNARCHIVED, &[], 0.0).await;
 }
 
 #[tokio::test]
@@ -451,4 +465,78 @@ async fn an_archive_that_cannot_be_written_leaves_entries_in_the_storage_file() 
     std::fs::remove_file(archive.join("1")).unwrap();
     published(running.folder.path(), &log).await;
     running.metric_becomes(UNARCHIVED, &[], 0.0).await;
+}
+
+/// Not a test: `cargo test --release -p arca-host --test archive -- --ignored --nocapture how_fast`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures"]
+async fn how_fast() {
+    const TRANSACTIONS: u64 = 2000;
+    const ENTRIES: u64 = 64;
+    let blob = vec![7; 1500];
+    let running = Running::start_with(|_| {}).await;
+    let mut storage = running.storage().await;
+    // What a signature costs the host without the log: a few blobs of sealed state in one transaction.
+    let state = |step: u64| {
+        let name = |what: &str| format!("{what}/{}", step % 100);
+        to_put(&[
+            (&name("signing"), &blob),
+            (&name("index"), &blob),
+            ("anchor", &blob),
+        ])
+    };
+    let transactions = |of_log: bool, count: u64| {
+        let storage = running.storage();
+        let mut log = TestLog::new(1);
+        async move {
+            let mut storage = storage.await;
+            let mut requests = Vec::new();
+            for step in 0..count {
+                let mut request = state(step);
+                if of_log {
+                    request.blobs.extend(log.append(2).blobs);
+                }
+                requests.push(request);
+            }
+            let since = std::time::Instant::now();
+            for request in requests {
+                storage.put_blobs(request).await.unwrap();
+            }
+            since.elapsed().as_secs_f64() / count as f64 * 1e6
+        }
+    };
+    println!(
+        "a transaction without entries: {:.0} µs",
+        transactions(false, 2000).await
+    );
+    println!(
+        "with two entries and a checkpoint: {:.0} µs",
+        transactions(true, 2000).await
+    );
+    println!("without, again: {:.0} µs", transactions(false, 2000).await);
+
+    let mut log = TestLog::new(2);
+    let batches: Vec<_> = (0..TRANSACTIONS)
+        .map(|_| log.append(ENTRIES as usize))
+        .collect();
+    let since = std::time::Instant::now();
+    for batch in batches {
+        storage.put_blobs(batch).await.unwrap();
+    }
+    let written = since.elapsed().as_secs_f64();
+    running
+        .metric_becomes(
+            "arca_host_log_entries",
+            &[],
+            (4000 + TRANSACTIONS * ENTRIES) as f64,
+        )
+        .await;
+    soon(async { while running.metric(UNARCHIVED, &[]).await > 255.0 {} }).await;
+    let archived = since.elapsed().as_secs_f64();
+    let entries = (TRANSACTIONS * ENTRIES) as f64;
+    println!(
+        "written {:.0} entries/s, archived {:.0} entries/s",
+        entries / written,
+        entries / archived
+    );
 }

@@ -98,7 +98,11 @@ fn the_example_shows_every_field_with_its_default() {
     let uncommented: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains("_") && rest.contains(" = ") => format!("{rest}\n"),
+            Some(rest)
+                if (rest.contains("_") || rest.starts_with("folder")) && rest.contains(" = ") =>
+            {
+                format!("{rest}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
@@ -130,11 +134,12 @@ fn section_of(line: &str) -> Option<&str> {
 /// The example with what is for some hosts in these sections, less the fields that begin so.
 fn with_sections(sections: &[&str], leave_out: &[&str]) -> String {
     let mut text = String::new();
-    let mut here = false;
+    let (mut top, mut here) = (true, false);
     for line in EXAMPLE.lines() {
+        top &= section_of(line).is_none();
         here = section_of(line).map_or(here, |section| sections.contains(&section));
         let plain = line.trim_start_matches('#');
-        if here && leave_out.iter().any(|field| plain.starts_with(field)) {
+        if (top || here) && leave_out.iter().any(|field| plain.starts_with(field)) {
             continue;
         }
         let line = if here && is_optional(line) {
@@ -275,7 +280,7 @@ fn mistakes_about_the_archive_and_witnesses_are_answered_by_field() {
         ("http://w", "ftp://w", "witness.url", "no http(s) URL"),
         (vkey, "\"w+00000000+BA==\"", "witness.vkey", "verifier key"),
         (vkey, log_key, "witness.vkey", ""),
-        (vkey, "7", "[witness].vkey", "invalid type"),
+        (vkey, "7", "witness.vkey", "invalid type"),
     ];
     for (part, with, field, problem) in cases {
         let right = format!("{RIGHT}{bucket}{witness}");

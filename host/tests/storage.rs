@@ -8,7 +8,7 @@
 
 mod common;
 
-use arca_host::{Error, Host, STORAGE_SOCKET};
+use arca_host::{ArchivePlace, Error, Host, STORAGE_SOCKET};
 use arca_proto::v1::storage_service_client::StorageServiceClient;
 use arca_proto::v1::{GetBlobRequest, ListBlobsRequest};
 use common::{Running, config_in, folder, sockets_of, soon, storage_at, to_put};
@@ -428,12 +428,16 @@ async fn a_start_that_was_killed_while_it_made_the_file_does_not_hinder_the_next
 }
 
 #[tokio::test]
-async fn a_second_host_on_the_same_storage_or_sockets_is_refused() {
+async fn a_second_host_on_the_same_storage_archive_or_sockets_is_refused() {
     let running = Running::start().await;
     let mut second = config_in(running.folder.path());
     let error = Host::start(second.clone()).await.unwrap_err().to_string();
     assert!(error.contains("another process has it open"), "{error}");
     second.storage.path = running.folder.path().join("other.redb");
+    let error = Host::start(second.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("another host archives there"), "{error}");
+    second.storage.path = running.folder.path().join("third.redb");
+    second.archive.place = ArchivePlace::Folder(running.folder.path().join("other"));
     let error = Host::start(second).await.unwrap_err().to_string();
     assert!(error.contains("another host is listening"), "{error}");
     // The first is unharmed.

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 
 use super::files::{Files, FilesError};
+use super::notes::Note;
 use super::{Archive, Archiver, LogError};
 use crate::config::{ArchiveConfig, ArchivePlace};
 use crate::metrics::Metrics;
 use crate::storage::faults::{self, Disk};
-use crate::storage::{Batch, BlobName, Store};
+use crate::storage::{Batch, BlobName, NameFragment, Store};
 
 /// Files in memory.
 #[derive(Clone, Debug, Default)]
@@ -231,6 +232,23 @@ async fn all_readable(archive: &Archive, written: &Written) {
     }
 }
 
+/// Whatever happened, a published checkpoint has its tiles beside it, and they hash to it.
+fn published_is_whole(files: &Memory, written: &Written) {
+    let files = files.shelf().files.clone();
+    let Some(checkpoint) = files.get("1/checkpoint") else {
+        return;
+    };
+    let size = Note::parse(checkpoint).unwrap().size();
+    let there = usize::try_from(size).unwrap();
+    let mut then = Written::new();
+    then.tree
+        .extend(written.entries.iter().take(there).map(|it| leaf_hash(it)));
+    then.entries = written.entries.iter().take(there).cloned().collect();
+    for (path, content) in then.files() {
+        assert_eq!(files.get(&path), Some(&content), "{path} of {size}");
+    }
+}
+
 const TRANSACTIONS: [usize; 5] = [40, 300, 7, 700, 250];
 
 /// Writes and archives, with whatever fails; then once more without.
@@ -252,6 +270,7 @@ async fn run(files: &Memory, store: &Store, killed: bool) -> Written {
             }
             all_readable(&archive, &written).await;
         }
+        published_is_whole(files, &written);
     }
     while archiver.pass(true).await.is_err() {}
     // What could not be deleted goes with the next checkpoint.
@@ -263,6 +282,13 @@ async fn run(files: &Memory, store: &Store, killed: bool) -> Written {
     written = more;
     while archiver.pass(true).await.is_err() {}
     all_readable(&archive, &written).await;
+    // Of 1300 entries, 1280 are in full tiles: these two transactions have others.
+    let names = NameFragment::try_from("log/1/entries/".to_owned()).unwrap();
+    let left = store.list(names.clone(), names, 100).await.unwrap();
+    assert_eq!(
+        left,
+        [1047, 1297].map(|first| format!("log/1/entries/{first:020}"))
+    );
     written
 }
 
@@ -334,6 +360,29 @@ async fn a_full_disk_keeps_entries_in_the_storage_and_recovers() {
     let extent = archive.extents().await.unwrap()[0];
     assert!(extent.archived < 1000 && extent.size == 2000, "{extent:?}");
     files.shelf().capacity = None;
+    archiver.pass(true).await.unwrap();
+    assert_eq!(files.shelf().files, written.files());
+    drop((archive, archiver));
+    faults::close(storage).await;
+}
+
+#[tokio::test]
+async fn what_came_after_the_last_look_is_not_moved_before_it_is_hashed() {
+    let disk = Disk::new();
+    let storage = disk.open_store().unwrap();
+    let files = Memory::default();
+    let (archive, mut archiver) = start(&files, &storage.0);
+    let mut written = Written::new();
+    storage.0.put(written.append(300)).await.unwrap();
+    let (later, store) = (written.append(300), storage.0.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let step = archive.with_log(1, move |log, reader| {
+        runtime.block_on(store.put(later))?;
+        log.next_move(reader)
+    });
+    let step = step.await.unwrap().flatten().unwrap();
+    let names: Vec<_> = step.files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["1/tile/entries/000", "1/tile/0/000"]);
     archiver.pass(true).await.unwrap();
     assert_eq!(files.shelf().files, written.files());
     drop((archive, archiver));

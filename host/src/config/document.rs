@@ -490,6 +490,7 @@ impl Source<'_> {
 fn section_of(line: &str) -> Option<&str> {
     line.trim()
         .strip_prefix('[')?
+        .trim_start_matches('[')
         .split(']')
         .next()
         .map(str::trim)

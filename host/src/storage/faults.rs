@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::{Builder, StorageBackend};
+use sha2::{Digest as _, Sha256};
 
-use super::{Batch, BlobName, NameFragment, StorageError, Store, Writer};
+use super::{Batch, BlobName, NameFragment, Removal, StorageError, Store, Writer};
 use crate::metrics::Metrics;
 
 /// A disk with a write cache: what was not synced is lost, in part or torn, when the power fails.
@@ -444,4 +445,35 @@ async fn a_broken_disk_is_reported_as_such_until_it_works_again() {
     assert_eq!(store.get(name("early")).await.unwrap().unwrap(), [1; 1000]);
     store.put(one("late", vec![2; 1000])).await.unwrap();
     close((store, writer)).await;
+}
+
+#[tokio::test]
+async fn a_blob_is_removed_as_it_was_read_or_not_at_all() {
+    let disk = Disk::new();
+    let storage = disk.open_store().unwrap();
+    let (store, batch) = (&storage.0, |of, sha256| Batch {
+        removals: vec![Removal {
+            name: name(of),
+            sha256,
+        }],
+        own: vec![("moved".into(), b"so far".to_vec())],
+        ..Batch::default()
+    });
+    let digest = |blob: &[u8]| <[u8; 32]>::from(Sha256::digest(blob));
+    let own = || store.reading(|reader| reader.own("mov"));
+    store.put(one("kept", vec![1; 10])).await.unwrap();
+    store.put(one("gone", vec![2; 10])).await.unwrap();
+    let changed = store.put(batch("kept", digest(&[2; 10]))).await;
+    assert_eq!(changed, Err(StorageError::Conflict("kept".into())));
+    assert_eq!(own().await.unwrap(), []);
+    assert_eq!(store.get(name("kept")).await.unwrap().unwrap(), [1; 10]);
+    // Twice: what is gone already is as it should be.
+    for _ in 0..2 {
+        store.put(batch("gone", digest(&[2; 10]))).await.unwrap();
+    }
+    assert_eq!(store.get(name("gone")).await.unwrap(), None);
+    assert_eq!(own().await.unwrap(), [("moved".into(), b"so far".to_vec())]);
+    let names = store.list(everything(), everything(), 10).await.unwrap();
+    assert_eq!(names, ["kept"]);
+    close(storage).await;
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arca_audit::certificate::Certificate;
+use arca_audit::{certificate::Certificate, note::VerifierKey};
 use arca_client::{
     Client, Error, Key, Scheme, SigningRequest,
     audit::{
@@ -16,7 +16,7 @@ use arca_client::{
 
 use crate::{
     common::{PATIENCE, Running, new_key, psbt_payload, running},
-    disk::{copy, holds, lost},
+    disk::{copy, free_address, holds, lost},
     rollback::accept_loss,
 };
 
@@ -452,6 +452,113 @@ async fn every_changed_byte_of_a_certificate_is_noticed() {
         assert!(!report.verified, "byte {at}");
         assert!(report.failed.is_some(), "byte {at}");
     }
+}
+
+/// `arca witness` in a process of its own.
+struct Outside {
+    key: VerifierKey,
+    _process: tokio::process::Child,
+}
+
+impl Outside {
+    async fn start(running: &Running, address: std::net::SocketAddr, logs: &str) -> Self {
+        let arca = arca_client::local::Binaries::find().unwrap().arca;
+        let (secret, list) = (running.file("witness.pem"), running.file("logs.txt"));
+        fs::write(&list, logs).unwrap();
+        let made = std::process::Command::new(&arca)
+            .args([
+                "witness",
+                "key",
+                "--name",
+                "witness.example/w1",
+                "--output",
+                "json",
+            ])
+            .arg(&secret)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+        let process = tokio::process::Command::new(&arca)
+            .args(["witness", "--name", "witness.example/w1", "--listen"])
+            .arg(address.to_string())
+            .arg("--state")
+            .arg(running.file("witness"))
+            .arg("--key")
+            .arg(&secret)
+            .arg("--logs")
+            .arg(&list)
+            .stdout(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            key: made["verifier_key"].as_str().unwrap().parse().unwrap(),
+            _process: process,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_outside_of_the_cluster_cosigns_what_hosts_show_it() {
+    let mut running = running().await;
+    let ceo = running.client("ceo").await;
+    let key = new_key(&ceo, Scheme::Bip340, "k").await;
+    let mut logs = String::new();
+    for party in PARTIES {
+        let log = running.client(party).await.log_checkpoint(0).await.unwrap();
+        logs.push_str(&format!("{}\n", log.log_key));
+    }
+    let address = free_address();
+    let outside = Outside::start(&running, address, &logs).await;
+    for party in PARTIES {
+        let config = running.file(&format!("{party}/host.toml"));
+        let mut text = fs::read_to_string(&config).unwrap();
+        text.push_str(&format!(
+            "\n[[witness]]\nurl = \"http://{address}\"\nvkey = \"{}\"\nevery_seconds = 1\n",
+            outside.key
+        ));
+        fs::write(&config, text).unwrap();
+        running.cluster.party_mut(party).unwrap().kill_host().await;
+        running.cluster.start_party(party).await.unwrap();
+    }
+    running.connected().await;
+    let name = signed(&ceo_of(&running).await, &key, "one").await.name;
+    let policy = certificate::CertificatePolicy {
+        witnesses: vec![outside.key.clone()],
+        needed: 1,
+        ..Default::default()
+    };
+    let mut next_look = tokio::time::interval(std::time::Duration::from_millis(200));
+    let looking = async {
+        loop {
+            next_look.tick().await;
+            let bytes = ceo_of(&running).await.certificate(&name).await.unwrap();
+            if certificate::verify(&bytes, &running.trust(), &policy).verified {
+                return bytes;
+            }
+        }
+    };
+    let bytes = tokio::time::timeout(PATIENCE, looking).await.unwrap();
+    let report = running.certified(&bytes);
+    assert!(report.verified);
+    // Another witness of that name has signed nothing.
+    let other = VerifierKey::of_signing_key(
+        outside.key.name().clone(),
+        outside.key.kind(),
+        &ed25519_dalek::SigningKey::from_bytes(&[9; 32]),
+    );
+    let policy = certificate::CertificatePolicy {
+        witnesses: vec![other],
+        needed: 1,
+        ..Default::default()
+    };
+    let report = certificate::verify(&bytes, &running.trust(), &policy);
+    assert!(!report.verified);
+}
+
+async fn ceo_of(running: &Running) -> Client {
+    running.client("ceo").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

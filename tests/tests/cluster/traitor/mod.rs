@@ -5,6 +5,7 @@
 //! that nobody asked for, or the power to stop the others.
 
 mod ecdsa;
+mod log;
 
 use std::{
     collections::{BTreeMap, HashSet},
