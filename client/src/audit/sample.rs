@@ -44,8 +44,8 @@ pub const PARTIES: [&str; 3] = ["ceo", "cloud", "cto"];
 const KEY: &str = "keys/00112233445566778899aabbccddeeff";
 const KIND: &str = "simulated";
 const INITIATOR: &str = "treasury";
-/// A session every so many milliseconds.
-const PACE_MS: u64 = 20;
+/// A session every so many milliseconds, where nothing else is asked for.
+pub const PACE_MS: u64 = 20;
 
 /// Where the files of an export go: path and content.
 pub type Sink<'s> = &'s mut dyn FnMut(&str, &[u8]) -> io::Result<()>;
@@ -94,6 +94,8 @@ pub struct Plan {
     pub openings: bool,
     /// Each party restarts after so many sessions; 0 for never.
     pub restart_every: u64,
+    /// Milliseconds from one session to the next.
+    pub pace_ms: u64,
 }
 
 /// The same at each run, so that runs of one sample begin alike.
@@ -265,6 +267,7 @@ impl Sample {
         mut progress: impl FnMut(u64),
     ) -> Result<()> {
         let mut run = Run::new(self, false, sink, tamper)?;
+        run.pace_ms = plan.pace_ms;
         for session in 0..plan.sessions {
             let restarts =
                 plan.restart_every > 0 && session > 0 && session.is_multiple_of(plan.restart_every);
@@ -416,6 +419,7 @@ struct Run<'a, 's> {
     sink: Sink<'s>,
     tamper: Tamper<'s>,
     time: u64,
+    pace_ms: u64,
 }
 
 impl<'a, 's> Run<'a, 's> {
@@ -441,6 +445,7 @@ impl<'a, 's> Run<'a, 's> {
             sink,
             tamper,
             time: sample.began_ms,
+            pace_ms: PACE_MS,
         };
         run.start(0)?;
         for (place, peers) in [(0, [1, 2]), (1, [0, 2]), (2, [0, 1])] {
@@ -580,7 +585,7 @@ impl<'a, 's> Run<'a, 's> {
     }
 
     fn sign(&mut self, number: u64, open: bool) -> Result<Done> {
-        self.time = self.time.saturating_add(PACE_MS);
+        self.time = self.time.saturating_add(self.pace_ms);
         let sample = self.sample;
         let request = sample.request(number, self.time)?;
         let commitment = {
