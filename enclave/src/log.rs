@@ -25,7 +25,7 @@ use arca_wipe::wiped;
 use ed25519_dalek::SigningKey;
 use hkdf::Hkdf;
 use sha2::Sha256;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 
 /// Leaf hashes at hand for proofs; a peer that is further behind is caught up from the host's tiles.
 const WINDOW: usize = 1 << 15;
-/// Checkpoints told, and sizes cosigned, that are remembered.
+/// Checkpoints told that are remembered, with what came back.
 const REMEMBERED: usize = 256;
 /// Entries of one blob on the host, in bytes.
 const BUNDLE: usize = 512 << 10;
@@ -200,11 +200,24 @@ impl Draft {
     }
 }
 
+/// How many questions of peers are answered at a time.
+const ANSWERS: usize = 64;
+
+struct Answers(Semaphore);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Semaphore::new(ANSWERS))
+    }
+}
+
 /// This party's log and what it knows of the others'.
 #[derive(Default)]
 pub struct Log {
     instance: OnceLock<(LogKeys, BootId)>,
     left_out: OnceLock<()>,
+    /// Peers' questions that are being answered.
+    answers: Answers,
     inner: Mutex<Inner>,
     /// There is a cosignature that a peer does not have yet.
     pub news: Notify,
@@ -260,6 +273,11 @@ impl Log {
             tracing::warn!("the audit log is left out: this is a measurement");
             let _ = self.left_out.set(());
         }
+    }
+
+    /// A place for the answer to a peer's question; none when too many are asked.
+    pub fn answer(&self) -> Option<SemaphorePermit<'_>> {
+        self.answers.0.try_acquire().ok()
     }
 
     /// Whether nothing is entered into it.
@@ -464,8 +482,13 @@ impl Log {
                 "a checkpoint of another log than it claimed",
             ));
         }
-        let checkpoint = Checkpoint::verify(&shown.note, &log_key)
-            .map_err(|_| Objection::Malformed("a checkpoint that its log key did not sign"))?;
+        // What is remembered, sealed and logged of it has one signature and so a bounded length, whatever came.
+        let unsigned = |_| Objection::Malformed("a checkpoint that its log key did not sign");
+        let note = SignedNote::parse(&shown.note)
+            .and_then(|note| note.only(std::slice::from_ref(&log_key)))
+            .map_err(unsigned)?;
+        let checkpoint = Checkpoint::verify_note(&note, &log_key).map_err(unsigned)?;
+        let note = note.to_bytes();
         let proof: Vec<Hash> = shown
             .consistency
             .iter()
@@ -478,7 +501,7 @@ impl Log {
                 size: checkpoint.size,
                 root: arca_audit::entry::Hex(checkpoint.root),
             },
-            note: shown.note.clone(),
+            note,
         };
         let Some(before) = seen else {
             return Ok(now);
@@ -502,7 +525,7 @@ impl Log {
         let text = |note: &[u8]| String::from_utf8_lossy(note).into_owned();
         Err(Objection::Conflict {
             cosigned: text(&before.note),
-            shown: text(&shown.note),
+            shown: text(&now.note),
         })
     }
 
@@ -578,9 +601,6 @@ impl Log {
             .entry(cosignature.size)
             .or_default()
             .insert(peer.to_owned(), line);
-        while inner.cosignatures.len() > REMEMBERED {
-            inner.cosignatures.pop_first();
-        }
         drop(inner);
         self.cosigned.send_modify(|count| *count += 1);
         Ok(())
@@ -707,8 +727,10 @@ impl Inner {
             };
             let note = wiped(|| checkpoint.sign(&keys.log));
             self.told.insert(size, note.clone());
-            while self.told.len() > REMEMBERED {
-                self.told.pop_first();
+            while self.told.len() > REMEMBERED
+                && let Some((size, _)) = self.told.pop_first()
+            {
+                self.cosignatures.remove(&size);
             }
             self.signed = Some(note);
         }

@@ -189,7 +189,13 @@ async fn answer(core: &Arc<Core>, me: String, peer: String, request: wire::Recor
         log: request.log,
         index: request.index,
     };
+    let place_to_answer = core.log.answer();
     let outcome = match <[u8; 32]>::try_from(request.session.as_slice()) {
+        _ if place_to_answer.is_none() => Err(Error::reject(
+            tonic::Code::ResourceExhausted,
+            "TOO_MANY_QUESTIONS",
+            "this party answers enough questions already; try again",
+        )),
         Err(_) => Err(Error::invalid("INVALID_ARGUMENT", "session: 32 bytes")),
         Ok(session) => records::party(core, place, &session, std::slice::from_ref(&peer)).await,
     };

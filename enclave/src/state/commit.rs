@@ -239,8 +239,11 @@ impl Inner {
         if !matches!(kind, Kind::Jump { .. }) {
             let notes = self.notes();
             for (owner, event) in notes.events.iter().take(NOTES_TOGETHER) {
-                append(owner, event)?;
                 noted += 1;
+                // Nobody waits for it, so nobody else is to suffer.
+                if let Err(error) = append(owner, event) {
+                    tracing::error!(%error, "an event is left out of the audit log");
+                }
             }
         }
         let mut first = Vec::with_capacity(together.len());
