@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use arca_attestation::UnixMillis;
-use arca_attestation::manifest::{Manifest, SignedManifest};
+use arca_attestation::manifest::{Manifest, signing_bytes};
 use arca_audit::bundle::TlogProof;
 use arca_audit::certificate::{Certificate, Party};
 use arca_audit::checkpoint::Checkpoint;
@@ -17,7 +17,7 @@ use arca_policy::Intent;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::files::signed_manifest;
+use super::files::{every_signature, signed_manifest};
 use super::instance;
 use super::request::{self, Problem};
 use super::trust::Trust;
@@ -186,7 +186,7 @@ fn walk(
         ),
         || {
             let signed = signed_manifest(&given(certificate)?.manifest);
-            every_signature(&signed)?;
+            every_signature(&signing_bytes(&signed.bytes), &signed.signatures)?;
             let manifest = trust.pinned(&signed)?;
             let detail = format!("epoch {}, {} signatures", manifest.epoch(), signed.signatures.len());
             Ok((manifest, detail))
@@ -278,23 +278,6 @@ fn walk(
         parties.extend(signed_by);
     }
     signed(certificate?, manifest?, intent?, parties)
-}
-
-/// Stricter than a quorum: there is nothing in a certificate that could be anything else.
-fn every_signature(signed: &SignedManifest) -> Result<(), Problem> {
-    use ed25519_dalek::{Signature, VerifyingKey};
-    let message = arca_attestation::manifest::signing_bytes(&signed.bytes);
-    for (administrator, signature) in &signed.signatures {
-        VerifyingKey::from_bytes(administrator)
-            .and_then(|key| key.verify_strict(&message, &Signature::from_bytes(signature)))
-            .map_err(|_| {
-                format!(
-                    "the signature of {} does not verify",
-                    hex::encode(administrator)
-                )
-            })?;
-    }
-    Ok(())
 }
 
 fn threshold(

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arca_attestation::loss::SignedLossAcceptance;
-use arca_attestation::manifest::SignedManifest;
+use arca_attestation::loss::{self, SignedLossAcceptance};
+use arca_attestation::manifest::{self, SignedManifest};
 use arca_audit::certificate::{self, AdministratorSignature, file_name};
 use sha2::{Digest as _, Sha256, Sha384};
 
@@ -28,6 +28,25 @@ pub(super) fn signed_manifest(file: &certificate::SignedManifest) -> SignedManif
         bytes: file.manifest.0.clone(),
         signatures: signatures(&file.signatures),
     }
+}
+
+/// Stricter than a quorum: a file has no signature that is none, so that every byte of it counts.
+pub(super) fn every_signature(
+    message: &[u8],
+    signatures: &[([u8; 32], [u8; 64])],
+) -> Result<(), String> {
+    use ed25519_dalek::{Signature, VerifyingKey};
+    for (administrator, signature) in signatures {
+        VerifyingKey::from_bytes(administrator)
+            .and_then(|key| key.verify_strict(message, &Signature::from_bytes(signature)))
+            .map_err(|_| {
+                format!(
+                    "the signature of {} on it does not verify",
+                    hex::encode(administrator)
+                )
+            })?;
+    }
+    Ok(())
 }
 
 fn signatures(of: &[AdministratorSignature]) -> Vec<([u8; 32], [u8; 64])> {
@@ -60,15 +79,18 @@ impl Files {
                 findings.add(malformed("its name is not its digest"));
                 continue;
             }
-            self.take(&content);
+            if let Err(why) = self.take(&content) {
+                findings.add(malformed(&why));
+            }
         }
         Ok(())
     }
 
     /// Evidence is CBOR, which does not begin as JSON does. What is neither is nothing that an entry can name.
-    fn take(&mut self, content: &[u8]) {
+    fn take(&mut self, content: &[u8]) -> Result<(), String> {
         if let Ok(file) = serde_json::from_slice::<certificate::SignedManifest>(content) {
             let signed = signed_manifest(&file);
+            every_signature(&manifest::signing_bytes(&signed.bytes), &signed.signatures)?;
             let digest = Sha384::digest(&signed.bytes).into();
             self.manifests.entry(digest).or_default().push(signed);
         } else if let Ok(file) = serde_json::from_slice::<certificate::SignedAcceptance>(content) {
@@ -76,9 +98,11 @@ impl Files {
                 bytes: file.acceptance.0,
                 signatures: signatures(&file.signatures),
             };
+            every_signature(&loss::signing_bytes(&signed.bytes), &signed.signatures)?;
             let digest = Sha384::digest(&signed.bytes).into();
             self.acceptances.entry(digest).or_default().push(signed);
         }
+        Ok(())
     }
 }
 

@@ -117,6 +117,7 @@ impl<'e> Ledger<'e> {
             self.started(shared, index, &entry, started);
         } else {
             self.introduced(shared, index, &entry);
+            self.goes_on(entry.time_ms);
         }
         self.valid(shared, index, entry.time_ms);
         self.event(shared, index, &entry);
@@ -149,6 +150,10 @@ impl<'e> Ledger<'e> {
         if index >= self.exported.settled {
             self.settled_ms.get_or_insert(time);
         }
+    }
+
+    /// The instance that writes is there at least until now.
+    fn goes_on(&mut self, time: u64) {
         if let Some(current) = self
             .last_instances
             .back_mut()

@@ -5,6 +5,8 @@
 
 pub mod certificate;
 mod chain;
+mod checkpoint;
+mod cross;
 mod describe;
 pub mod export;
 mod exporter;

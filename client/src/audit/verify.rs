@@ -2,13 +2,12 @@
 //!
 //! Streaming: memory grows with the number of keys, starts and manifests, and not with that of signatures.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 
 use arca_audit::Hash;
-use arca_audit::cosignature::CosignedCheckpoint;
-use arca_audit::entry::{self, Entry};
-use arca_audit::note::{KeyKind, KeyName, SignedNote, VerifierKey};
+use arca_audit::entry::Entry;
+use arca_audit::note::VerifierKey;
 
 use super::chain::Chain;
 use super::export::{self, Export};
@@ -17,7 +16,7 @@ use super::finding::{Code, Finding, Findings, Severity};
 use super::keys::Keys;
 use super::ledger::Ledger;
 use super::manifests::Manifests;
-use super::questions::{Asked, Questions};
+use super::questions::Questions;
 use super::record::Names;
 use super::report::{Count, LogSummary, Report, Span, TimelineBuilder, Totals, WitnessSummary};
 use super::shared::{LogFacts, Shared};
@@ -25,8 +24,7 @@ use super::source::Source;
 use super::spool::Partitions;
 use super::tiles::{LogFiles, Trouble};
 use super::trust::Trust;
-use super::{openings, sessions};
-use crate::clock;
+use super::{checkpoint, cross, openings, sessions};
 use crate::error::{Error, Result};
 
 /// What beyond the export itself is asked for.
@@ -104,13 +102,13 @@ pub fn verify(
     // Only now are all keys known.
     let mut cosigned = Vec::new();
     for ((log, root), summary) in facts.iter().zip(&roots).zip(&mut summaries) {
-        let by = checkpoint(&mut shared, &facts, log, root.as_ref(), &policy, summary);
+        let by = checkpoint::check(&mut shared, &facts, log, root.as_ref(), &policy, summary);
         cosigned.push(by);
     }
     if fails(&shared) {
         return finish(shared, summaries, Vec::new(), None);
     }
-    let witnesses = cross(&mut shared, &facts, &roots, &cosigned)?;
+    let witnesses = cross::compare_all(&mut shared, &facts, &roots, &cosigned)?;
     let mut chain = Chain::new(entries);
     if let Some(lines) = policy.chain {
         chain.read(lines)?;
@@ -130,7 +128,7 @@ fn unreadable(cause: io::Error) -> Error {
     )
 }
 
-fn temporary(cause: io::Error) -> Error {
+pub(super) fn temporary(cause: io::Error) -> Error {
     Error::config(
         "temporary files",
         cause,
@@ -331,7 +329,7 @@ fn one_log(
     let summary = LogSummary {
         party: exported.party.clone(),
         log: exported.log,
-        origin: origin(shared.trust, &exported.party, exported.log),
+        origin: checkpoint::origin(shared.trust, &exported.party, exported.log),
         class,
         size: exported.size,
         root: root.map(hex::encode).unwrap_or_default(),
@@ -355,315 +353,6 @@ fn one_log(
         );
     }
     Ok((facts, root, summary))
-}
-
-fn origin(trust: &Trust, party: &str, log: u64) -> String {
-    entry::origin(&trust.kind().to_string(), trust.cluster(), party, log)
-}
-
-/// The checkpoint is that of the root that was computed, signed by the log's key, and witnessed. Gives the parties that
-/// cosigned.
-fn checkpoint(
-    shared: &mut Shared<'_>,
-    facts: &[LogFacts],
-    log: &LogFacts,
-    root: Option<&Hash>,
-    policy: &ExportPolicy,
-    summary: &mut LogSummary,
-) -> BTreeSet<String> {
-    let (party, number) = (log.exported.party.clone(), log.exported.log);
-    let finding = |code: Code, message: String| Finding::new(code, message).of(&party, number);
-    let files = LogFiles {
-        source: shared.source,
-        party: &party,
-        log: number,
-        size: log.exported.size,
-    };
-    let Some(log_key) = log.log_key else {
-        let message = "no start of this log is here, so its key is not known".to_owned();
-        shared.find(finding(Code::CheckpointUnsigned, message));
-        return BTreeSet::new();
-    };
-    let note = match files.checkpoint() {
-        Ok(Some(note)) => note,
-        Ok(None) => {
-            shared.find(finding(
-                Code::FileMissing,
-                "its checkpoint is not here".to_owned(),
-            ));
-            return BTreeSet::new();
-        }
-        Err(cause) => {
-            shared.find(finding(
-                Code::FileMalformed,
-                format!("its checkpoint: {cause}"),
-            ));
-            return BTreeSet::new();
-        }
-    };
-    let others: Vec<(String, VerifierKey)> = witness_keys(shared.trust, facts)
-        .into_iter()
-        .filter(|(name, _)| *name != party)
-        .collect();
-    let name = origin(shared.trust, &party, number);
-    let verified = key(&name, KeyKind::Ed25519, &log_key).and_then(|log_key| {
-        let note = SignedNote::parse(&note).map_err(|cause| cause.to_string())?;
-        let parties: Vec<VerifierKey> = others.iter().map(|(_, key)| key.clone()).collect();
-        let by_parties = CosignedCheckpoint::verify_note(&note, &log_key, &parties)
-            .map_err(|cause| cause.to_string())?;
-        let external = CosignedCheckpoint::verify_note(&note, &log_key, &policy.witnesses)
-            .map_err(|cause| cause.to_string())?;
-        Ok((by_parties, external))
-    });
-    let (by_parties, external) = match verified {
-        Ok(verified) => verified,
-        Err(why) => {
-            shared.find(finding(Code::CheckpointUnsigned, why));
-            return BTreeSet::new();
-        }
-    };
-    let signed = by_parties.checkpoint();
-    if signed.size != log.exported.size || root.is_some_and(|root| signed.root != *root) {
-        let message = format!(
-            "the checkpoint is of {} entries with another root than these files",
-            signed.size
-        );
-        shared.find(finding(Code::TileMismatch, message));
-    }
-    let cosignatures = by_parties
-        .cosignatures()
-        .iter()
-        .chain(external.cosignatures());
-    summary.cosigned = cosignatures
-        .map(|cosignature| {
-            let time = arca_attestation::UnixMillis(cosignature.time.saturating_mul(1000));
-            (cosignature.key.name().to_string(), clock::show(time))
-        })
-        .collect();
-    if by_parties.cosignatures().is_empty() && !others.is_empty() {
-        let message = "no other party has cosigned the checkpoint".to_owned();
-        shared.find(finding(Code::Unwitnessed, message));
-    }
-    if external.cosignatures().len() < policy.needed {
-        let message = format!(
-            "{} of the {} external witnesses have cosigned, {} are needed",
-            external.cosignatures().len(),
-            policy.witnesses.len(),
-            policy.needed
-        );
-        shared.find(finding(Code::WitnessMissing, message));
-    }
-    let cosigned = |key: &VerifierKey| by_parties.cosignatures().iter().any(|by| by.key == *key);
-    others
-        .iter()
-        .filter(|(_, key)| cosigned(key))
-        .map(|(name, _)| name.clone())
-        .collect()
-}
-
-fn key(name: &str, kind: KeyKind, key: &[u8; 32]) -> std::result::Result<VerifierKey, String> {
-    let name: KeyName = name
-        .parse()
-        .map_err(|cause: arca_audit::Error| cause.to_string())?;
-    VerifierKey::new(name, kind, key).map_err(|cause| cause.to_string())
-}
-
-/// Each party's witness key, of its newest log.
-fn witness_keys(trust: &Trust, facts: &[LogFacts]) -> BTreeMap<String, VerifierKey> {
-    facts
-        .iter()
-        .filter_map(|log| {
-            let party = &log.exported.party;
-            let name = entry::witness_name(&trust.kind().to_string(), trust.cluster(), party);
-            let key = key(&name, KeyKind::CosignatureV1, &log.witness_key?).ok()?;
-            Some((party.clone(), key))
-        })
-        .collect()
-}
-
-/// Every point of a log that another log names is one of that log.
-fn cross(
-    shared: &mut Shared<'_>,
-    facts: &[LogFacts],
-    roots: &[Option<Hash>],
-    cosigned: &[BTreeSet<String>],
-) -> Result<Vec<WitnessSummary>> {
-    let mut summaries = Vec::new();
-    let questions = std::mem::take(&mut shared.questions);
-    for ((party, number), by) in questions.into_logs() {
-        let target = facts
-            .iter()
-            .position(|log| log.exported.party == party && log.exported.log == number);
-        let mut rows = Vec::new();
-        let mut asked = Vec::new();
-        for (place, seen) in by {
-            let Some(asker) = usize::try_from(place)
-                .ok()
-                .and_then(|place| facts.get(place))
-            else {
-                continue;
-            };
-            rows.push(WitnessSummary {
-                of: party.clone(),
-                log: number,
-                by: asker.exported.party.clone(),
-                seen: seen.times,
-                compared: 0,
-                largest: seen.largest,
-                cosigned: target
-                    .and_then(|target| cosigned.get(target))
-                    .is_some_and(|by| by.contains(&asker.exported.party)),
-                holds: target.is_some(),
-            });
-            asked.push((asker, Asked::new(seen).map_err(temporary)?));
-        }
-        match target.and_then(|target| Some((facts.get(target)?, roots.get(target)?))) {
-            None => {
-                let message =
-                    format!("log {number} of {party} is not here, and other logs name it");
-                if is_given_up(facts, &party, number) {
-                    let message = format!("{message}; the administrators accepted the loss");
-                    shared.find(Finding::new(Code::Lost, message));
-                } else {
-                    shared.find(Finding::new(Code::FileMissing, message));
-                }
-            }
-            // A log that could not be read has its finding already.
-            Some((_, None)) => rows.iter_mut().for_each(|row| row.holds = false),
-            Some((target, Some(root))) => {
-                compare(shared, facts, target, root, &mut asked, &mut rows)?;
-            }
-        }
-        summaries.extend(rows);
-    }
-    Ok(summaries)
-}
-
-fn compare(
-    shared: &mut Shared<'_>,
-    facts: &[LogFacts],
-    target: &LogFacts,
-    expected: &Hash,
-    asked: &mut [(&LogFacts, Asked)],
-    rows: &mut [WitnessSummary],
-) -> Result<()> {
-    let exported = &target.exported;
-    let files = LogFiles {
-        source: shared.source,
-        party: &exported.party,
-        log: exported.log,
-        size: exported.size,
-    };
-    let mut skipped = 0_u64;
-    let mut findings = Vec::new();
-    let mut compared = 0_u64;
-    let grown = files.grow(
-        |index| exported.has(index),
-        |roots| {
-            let size = roots.size();
-            for ((asker, asked), row) in asked.iter_mut().zip(rows.iter_mut()) {
-                while let Some(question) = asked.up_to(size)? {
-                    if question.size != size {
-                        // Within a tile whose leaves are not here, or of no entries at all.
-                        skipped += u64::from(question.size > 0);
-                        continue;
-                    }
-                    row.compared += 1;
-                    compared += 1;
-                    // The first one says it all: no later point of another history is one of this log.
-                    if question.root != roots.root() && std::mem::replace(&mut row.holds, false) {
-                        let message = format!(
-                            "it saw another history of log {} of {}: at {size} entries the root {}",
-                            exported.log,
-                            exported.party,
-                            hex::encode(question.root)
-                        );
-                        findings.push(
-                            Finding::new(Code::Fork, message)
-                                .of(&asker.exported.party, asker.exported.log)
-                                .at(question.index),
-                        );
-                    }
-                }
-            }
-            Ok(())
-        },
-    );
-    shared.totals.cross_checks += compared;
-    findings
-        .into_iter()
-        .for_each(|finding| shared.find(finding));
-    if !matches!(grown, Ok(root) if root == *expected) {
-        // The files were changed while they were read.
-        let message = "its tiles are others than when they were first read".to_owned();
-        shared.find(Finding::new(Code::TileMismatch, message).of(&exported.party, exported.log));
-        return Ok(());
-    }
-    if skipped > 0 {
-        let message = format!("{skipped} points that other logs name are not in the range");
-        shared.find(Finding::new(Code::OutOfRange, message).of(&exported.party, exported.log));
-    }
-    for ((asker, asked), row) in asked.iter_mut().zip(rows.iter_mut()) {
-        beyond(shared, facts, target, asker, asked, row)?;
-    }
-    Ok(())
-}
-
-/// Whether a party went on with another log, after a loss that was accepted.
-fn is_given_up(facts: &[LogFacts], party: &str, log: u64) -> bool {
-    facts.iter().any(|later| {
-        later.exported.party == party && later.exported.log > log && later.loss_accepted
-    })
-}
-
-/// What is left was seen of the log beyond its end here.
-fn beyond(
-    shared: &mut Shared<'_>,
-    facts: &[LogFacts],
-    target: &LogFacts,
-    asker: &LogFacts,
-    asked: &mut Asked,
-    row: &mut WitnessSummary,
-) -> Result<()> {
-    let exported = &target.exported;
-    let mut first = None;
-    let mut count = 0_u64;
-    let mut largest = 0;
-    while let Some(question) = asked.up_to(u64::MAX).map_err(temporary)? {
-        first.get_or_insert(question.index);
-        count += 1;
-        largest = question.size;
-    }
-    let Some(first) = first else {
-        return Ok(());
-    };
-    let is_lost = is_given_up(facts, &exported.party, exported.log);
-    let missing = largest.saturating_sub(exported.size);
-    let what = format!(
-        "it saw up to {missing} entries more of log {} of {} than are here, in {count} entries",
-        exported.log, exported.party
-    );
-    let finding = if is_lost {
-        Finding::new(
-            Code::Lost,
-            format!("{what}; the administrators accepted the loss"),
-        )
-    } else if asker.is_tail(first) {
-        Finding::new(
-            Code::Truncated,
-            format!("{what}; those were made while the export was under way"),
-        )
-        .as_severe_as(Severity::Warning)
-    } else {
-        row.holds = false;
-        Finding::new(Code::Truncated, what)
-    };
-    shared.find(
-        finding
-            .of(&asker.exported.party, asker.exported.log)
-            .at(first),
-    );
-    Ok(())
 }
 
 fn finish(

@@ -6,7 +6,7 @@ use arca_audit::entry::{Entry, Event, Hex, Outcome};
 use arca_client::audit::export::Export;
 use arca_client::audit::finding::Severity;
 use arca_client::audit::report::Report;
-use arca_client::audit::sample::{Plan, Sample};
+use arca_client::audit::sample::{PACE_MS, Plan, Sample};
 use arca_client::audit::{ExportPolicy, Memory, verify_export};
 
 use super::{SMALL, audit, audit_with_chain, codes, errors};
@@ -16,6 +16,7 @@ const LONG: Plan = Plan {
     sessions: 240,
     openings: false,
     restart_every: 0,
+    pace_ms: PACE_MS,
 };
 
 /// What an audit says of logs that a party's enclave wrote falsely.
@@ -189,9 +190,10 @@ fn an_older_checkpoint_over_newer_files_is_found_out() {
 #[test]
 fn an_intent_without_an_outcome_is_found_and_a_restart_explains_it() {
     let plan = Plan {
-        sessions: 12_000 / 4,
+        sessions: 150,
         openings: false,
-        restart_every: 2000,
+        restart_every: 100,
+        pace_ms: 1000,
     };
     let mut dropped = 0;
     let without = |at: u64| {
@@ -208,26 +210,26 @@ fn an_intent_without_an_outcome_is_found_and_a_restart_explains_it() {
             !(is_it && *seen == at)
         }
     };
-    // A minute and more before the end of the log, in the last boot.
-    let late = without(680);
+    // Less than a minute before the end of the log, in the last boot.
+    let late = without(45);
     let report = falsely(&plan, |party, entry| late(party, entry, &mut dropped));
     assert_eq!(errors(&report), Vec::<&str>::new());
     assert!(codes(&report, Severity::Note).contains(&"intent-pending"));
 
     let plan = Plan {
-        sessions: 6000,
+        sessions: 300,
         restart_every: 0,
         ..plan
     };
-    let (mut dropped, early) = (0, without(100));
+    let (mut dropped, early) = (0, without(20));
     let report = falsely(&plan, |party, entry| early(party, entry, &mut dropped));
     assert_eq!(errors(&report), ["intent-without-outcome"]);
 
     let plan = Plan {
-        restart_every: 5000,
+        restart_every: 250,
         ..plan
     };
-    let (mut dropped, early) = (0, without(100));
+    let (mut dropped, early) = (0, without(20));
     let report = falsely(&plan, |party, entry| early(party, entry, &mut dropped));
     assert_eq!(errors(&report), Vec::<&str>::new());
     assert_eq!(report.totals.ended_by_restart, 1);

@@ -12,7 +12,7 @@ use std::io::Cursor;
 
 use arca_client::audit::finding::Severity;
 use arca_client::audit::report::Report;
-use arca_client::audit::sample::{Plan, Sample};
+use arca_client::audit::sample::{PACE_MS, Plan, Sample};
 use arca_client::audit::{ExportPolicy, Memory, Trust, verify_export};
 
 /// Two boots of each party, each session opened.
@@ -20,6 +20,7 @@ const SMALL: Plan = Plan {
     sessions: 6,
     openings: true,
     restart_every: 3,
+    pace_ms: PACE_MS,
 };
 
 fn audit(export: &Memory, trust: &Trust) -> Report {
@@ -95,6 +96,7 @@ fn many_bundles_and_many_partitions_pass_too() {
         sessions: 700,
         openings: false,
         restart_every: 250,
+        pace_ms: PACE_MS,
     };
     let report = audit(&sample.export(&plan).unwrap(), &sample.trust().unwrap());
     assert!(report.passed, "{:#?}", report.findings);

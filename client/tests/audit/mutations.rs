@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use arca_client::audit::certificate::{CertificatePolicy, verify};
-use arca_client::audit::sample::{Plan, Sample};
+use arca_client::audit::sample::{PACE_MS, Plan, Sample};
 use arca_client::audit::{ExportPolicy, Memory, Trust, verify_export};
 
 /// One bit, another one, or a whole other byte: which one is chosen by the place.
@@ -57,6 +57,7 @@ const TINY: Plan = Plan {
     sessions: 2,
     openings: true,
     restart_every: 0,
+    pace_ms: PACE_MS,
 };
 
 fn passes(export: &Memory, trust: &Trust) -> bool {
@@ -154,6 +155,7 @@ fn sampled_bytes_of_a_large_export_count() {
         sessions: 600,
         openings: false,
         restart_every: 200,
+        pace_ms: PACE_MS,
     };
     let mut export = sample.export(&plan).unwrap();
     let paths: Vec<String> = export

@@ -3,7 +3,7 @@
 use arca_audit::entry::{Event, Outcome};
 use arca_client::audit::html;
 use arca_client::audit::report::Timeline;
-use arca_client::audit::sample::{Plan, Sample};
+use arca_client::audit::sample::{PACE_MS, Plan, Sample};
 
 use super::{SMALL, audit};
 
@@ -69,6 +69,7 @@ fn many_events_are_shown_by_day() {
         sessions: 1400,
         openings: false,
         restart_every: 500,
+        pace_ms: PACE_MS,
     };
     let report = audit(&sample.export(&plan).unwrap(), &sample.trust().unwrap());
     assert!(matches!(report.timeline, Timeline::Days { .. }));

@@ -1,7 +1,7 @@
 //! A [`Report`] as one page of HTML that needs nothing else: no network, no script to be read.
 //!
 //! # Security
-//! What a log says comes from a party, and what an export holds from anybody. All of it goes through [`Escaped`]; the
+//! What a log says comes from a party, and what an export holds from anybody. All of it is escaped; the
 //! page's own policy lets nothing run but its one script, by its hash, and loads nothing.
 
 mod sections;

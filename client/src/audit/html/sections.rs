@@ -66,8 +66,13 @@ pub(super) fn findings(page: &mut String, report: &Report) -> fmt::Result {
             folded = true;
             writeln!(
                 page,
-                "<details><summary>{} notes</summary>",
-                number(report.count(Severity::Note))
+                "<details><summary>{} {}</summary>",
+                number(report.count(Severity::Note)),
+                if report.count(Severity::Note) == 1 {
+                    "note"
+                } else {
+                    "notes"
+                }
             )?;
         }
         write!(
@@ -241,10 +246,9 @@ pub(super) fn logs(page: &mut String, report: &Report) -> fmt::Result {
             if log.cosigned.is_empty() {
                 "nobody".to_owned()
             } else {
-                let names = log
-                    .cosigned
-                    .iter()
-                    .map(|(name, time)| format!("{} ({})", escape(name), escape(time)));
+                let names = log.cosigned.iter().map(|(name, time)| {
+                    format!("<code>{}</code> at {}", escape(name), escape(time))
+                });
                 names.collect::<Vec<_>>().join(", ")
             }
         )?;

@@ -122,12 +122,12 @@ pub(super) fn write(page: &mut String, report: &Report) -> fmt::Result {
     let lane = LANE_HEAD * 2 + ROW * ROWS.len() as u64;
     let height = lane * parties.len() as u64 + 34;
     let per = match report.timeline {
-        Timeline::Events(_) => "entries",
-        Timeline::Days { .. } => "entries, by day",
+        Timeline::Events(_) => "its entries",
+        Timeline::Days { .. } => "its entries, by day",
     };
     write!(
         page,
-        "<section>\n<h2>Timeline</h2>\n<p class=\"soft\">A lane for each party, {per}. A bar behind the marks is one run of \
+        "<section>\n<h2>Timeline</h2>\n<p class=\"soft\">A lane for each party with {per}. A bar behind the marks is one run of \
          the enclave. The darker a mark, the more stands there.</p>\n<ul class=\"legend\">"
     )?;
     for (class, name, _) in ROWS {
@@ -170,13 +170,13 @@ pub(super) fn write(page: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-/// From a third for one event to one for the most: by order of magnitude, so that one among many is still seen.
+/// From a half for one event to one for the most: by order of magnitude, so that one among many is still seen.
 fn opacity(count: u64, most: u64) -> String {
     let bits = |value: u64| u64::from(u64::BITS - value.leading_zeros());
     let percent = if most <= 1 {
         85
     } else {
-        40 + 60 * bits(count).saturating_sub(1) / bits(most).saturating_sub(1).max(1)
+        55 + 45 * bits(count).saturating_sub(1) / bits(most).saturating_sub(1).max(1)
     };
     format!("{}.{:02}", percent / 100, percent % 100)
 }

@@ -12,7 +12,7 @@ use arca_audit::writer::{TileWriter, Tiles};
 use arca_audit::{leaf_hash, verify_inclusion};
 use arca_client::Error;
 use arca_client::audit::certificate::{CertificatePolicy, verify};
-use arca_client::audit::sample::{Plan, Sample};
+use arca_client::audit::sample::{PACE_MS, Plan, Sample};
 use arca_client::audit::{Directory, ExportPolicy, verify_export};
 use serde::Serialize;
 
@@ -86,6 +86,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
         sessions: arguments.opened,
         openings: true,
         restart_every: 1000,
+        pace_ms: PACE_MS,
     };
     let opened = export(context, &sample, &plan)?;
     context
@@ -95,6 +96,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
         sessions: arguments.entries / 4,
         openings: false,
         restart_every: 10_000,
+        pace_ms: PACE_MS,
     };
     let large = export(context, &sample, &plan)?;
     context
