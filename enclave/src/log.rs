@@ -430,6 +430,13 @@ impl Log {
         Some((inner.number, inner.tree.clone(), note))
     }
 
+    /// Whether there is something to tell to a peer that was told so far.
+    pub fn is_news(&self, told: &Told) -> bool {
+        let inner = self.lock();
+        let size = inner.tree.size();
+        size > 0 && (told.first || (told.number, told.tree.size()) != (inner.number, size))
+    }
+
     /// The newest checkpoint, if it is news to a peer that was told so far, with the proof.
     pub fn tell(&self, told: &mut Told) -> Option<wire::LogCheckpoint> {
         let mut inner = self.lock();

@@ -38,6 +38,8 @@ const EARLY_FRAME_BYTES: usize = 1 << 17;
 const EARLY_AGE: Duration = Duration::from_secs(5);
 /// Ended sessions that are remembered, so that late frames and replayed openings are dropped.
 const TOMBSTONES: usize = 1 << 14;
+/// How often a peer is told of this party's log with frames that go to it anyway, at most.
+const TELL_LOG: Duration = Duration::from_millis(50);
 /// Pings on their way at a time.
 const PINGS: usize = 1 << 12;
 
@@ -152,6 +154,8 @@ struct Link {
     told: u64,
     /// How far it was told of this party's log; `None`: it is not to be told, as it saw another one.
     told_log: Option<Told>,
+    /// When it was told last.
+    told_log_at: Option<Instant>,
 }
 
 struct Entry {
@@ -217,6 +221,7 @@ impl Network {
                 info,
                 told: 0,
                 told_log,
+                told_log_at: None,
             };
             if inner.links.insert(peer.to_owned(), link).is_some() {
                 inner.end_sessions_of(peer);
@@ -272,8 +277,12 @@ impl Network {
         let behind: Vec<String> = {
             let inner = self.lock();
             let links = inner.links.iter();
-            let behind =
-                links.filter(|(peer, link)| link.told < sequence || awaiting.contains(peer));
+            let behind = links.filter(|(peer, link)| {
+                let log_is_news = |told| self.log.is_news(told);
+                link.told < sequence
+                    || link.told_log.as_ref().is_some_and(log_is_news)
+                    || awaiting.contains(peer)
+            });
             behind.map(|(peer, _)| peer.clone()).collect()
         };
         for peer in behind {
@@ -283,7 +292,7 @@ impl Network {
                 ..Frame::default()
             };
             // A peer that does not read its link is told when it connects again.
-            let _ = self.send(frame);
+            let _ = self.send_now(frame, true);
         }
     }
 
@@ -351,7 +360,11 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the peer is not connected or does not read.
-    pub fn send(&self, mut frame: Frame) -> Result<(), Error> {
+    pub fn send(&self, frame: Frame) -> Result<(), Error> {
+        self.send_now(frame, false)
+    }
+
+    fn send_now(&self, mut frame: Frame, tell_log: bool) -> Result<(), Error> {
         let mut inner = self.lock();
         let to = frame.to.clone();
         let Some(link) = inner.links.get_mut(&to) else {
@@ -362,7 +375,18 @@ impl Network {
             frame.state = Some(anchor.into());
             link.told = anchor.sequence;
         }
-        frame.checkpoint = link.told_log.as_mut().and_then(|told| self.log.tell(told));
+        // Under load there is news with every frame, and a checkpoint costs three signatures until it is cosigned.
+        let due = link
+            .told_log_at
+            .is_none_or(|told_at| told_at.elapsed() >= TELL_LOG);
+        if (due || tell_log)
+            && let Some(told) = &mut link.told_log
+        {
+            frame.checkpoint = self.log.tell(told);
+            if frame.checkpoint.is_some() {
+                link.told_log_at = Some(Instant::now());
+            }
+        }
         frame.cosignature = self.log.cosignature(&to, self.platform.now());
         link.outgoing
             .try_send(frame)
