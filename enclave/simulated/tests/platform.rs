@@ -25,6 +25,7 @@ fn machine() -> (TempDir, Config) {
         root: folder.path().join("root"),
         hardware: folder.path().join("hardware"),
         presignatures: 256,
+        danger_without_log: false,
     };
     fs::create_dir(&config.sockets).unwrap();
     fs::create_dir(&config.root).unwrap();

@@ -307,6 +307,7 @@ fn seal_and_unseal(told: &Told) {
         root: part("root"),
         hardware: folder.path().join("hardware"),
         presignatures: 0,
+        danger_without_log: false,
     };
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = UnixMillis(u64::try_from(since.unwrap().as_millis()).unwrap());
