@@ -35,12 +35,21 @@ make_keys() {
 # The restarted parties still sign for the address of before.
 use_keys() {
     "$ARCA_BIN_DIR/arca" key show btc && [[ $(address) == "$(< "$dir/address")" ]] &&
-        "$ARCA_BIN_DIR/arca" sign eth - --key eth --path m/44/60/0/0/7 --wait << 'EOF'
+        "$ARCA_BIN_DIR/arca" sign eth - --key eth --path m/44/60/0/0/7 --wait --certificate "$dir/eth.cert.json" << 'EOF' && audit
 {"chainId": 31337, "nonce": 0, "to": "0x3535353535353535353535353535353535353535", "value": "1500000000000000000",
  "gas": 21000, "maxFeePerGas": "3000000000", "maxPriorityFeePerGas": "1000000000"}
 EOF
 }
 
+# What the logs and a certificate prove, and that a changed byte of one does not pass.
+audit() {
+    "$ARCA_BIN_DIR/arca" audit export "$dir/logs" &&
+        "$ARCA_BIN_DIR/arca" audit verify "$dir/logs" --html "$dir/report.html" && [[ -s $dir/report.html ]] &&
+        "$ARCA_BIN_DIR/arca" audit verify "$dir/eth.cert.json" || return 1
+    sed 's/"initiator":"t/"initiator":"T/' "$dir/eth.cert.json" > "$dir/changed.cert.json"
+    ! "$ARCA_BIN_DIR/arca" audit verify "$dir/changed.cert.json"
+}
+
 with_cluster make_keys
 with_cluster use_keys
-echo "deploy/local/up.sh: made keys, restarted, still has them and signs with them"
+echo "deploy/local/up.sh: made keys, restarted, still has them and signs with them; its logs verify offline"

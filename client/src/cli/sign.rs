@@ -123,6 +123,9 @@ pub(crate) struct Request {
     /// Wait for the end; without it, the request is admitted and goes on by itself
     #[arg(long)]
     wait: bool,
+    /// A new file for the signature's certificate, which `arca audit verify` verifies offline
+    #[arg(long, value_name = "FILE", requires = "wait")]
+    certificate: Option<PathBuf>,
     /// Idempotency key: the same id and request give the same signing request [default: random]
     #[arg(long)]
     request_id: Option<String>,
@@ -306,6 +309,14 @@ async fn sign(
         .await?
         .into_signed()?;
     verify::signatures(&key, &path, &intent, &request)?;
+    if let Some(file) = &arguments.certificate {
+        let work = client.certificate(&request.name);
+        let bytes = context
+            .output
+            .wait("putting the certificate together", work)
+            .await?;
+        write_new(file, &bytes)?;
+    }
     Ok(Some(Signed {
         key,
         path,
@@ -340,6 +351,20 @@ fn show(
                 .chain(receipt),
         );
     })
+}
+
+/// Writes a file that is not there yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    use std::io::Write as _;
+    std::fs::File::create_new(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|cause| Error::Config {
+            subject: path.display().to_string(),
+            problem: format!(
+                "cannot be written: {cause}; the request is signed: with the same --request-id and without --certificate it is shown"
+            ),
+            advice: "ask for it with: arca audit certificate REQUEST FILE".to_owned(),
+        })
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
