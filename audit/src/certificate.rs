@@ -100,6 +100,22 @@ pub struct KeyRecord {
     pub allow_raw_digest: bool,
 }
 
+/// Separates the digest of a key's record from all others.
+const KEY_RECORD: &str = "arca/v1/key-record";
+
+impl KeyRecord {
+    /// SHA-256 over a tag, a zero byte and the record's JSON in its one form: how an intent names the key that signs.
+    pub fn digest(&self) -> [u8; 32] {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::new()
+            .chain_update(KEY_RECORD)
+            .chain_update([0])
+            .chain_update(json)
+            .finalize()
+            .into()
+    }
+}
+
 /// A signature, as `arca.v1.Signature` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

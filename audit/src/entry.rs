@@ -213,6 +213,8 @@ pub struct SigningIntent {
     pub key: String,
     /// Its epoch.
     pub epoch: u64,
+    /// [Digest](crate::certificate::KeyRecord::digest) of all that is public about it: which key signs.
+    pub key_record: Hex<32>,
     /// The party that asked for the session.
     pub coordinator: String,
     /// The parties that sign.
@@ -355,6 +357,7 @@ mod tests {
                 request: Hex([5; 32]),
                 key: "keys/00".into(),
                 epoch: 1,
+                key_record: Hex([7; 32]),
                 coordinator: "ceo".into(),
                 signers: vec!["ceo".into(), "cto".into()],
                 seen: vec![Seen {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arca_audit::certificate::{
-    Base64, Certificate, KeyRecord, Opening, Party, Request, Signature, SignedManifest, VERSION,
+    Base64, Certificate, Opening, Party, Request, Signature, SignedManifest, VERSION,
 };
 use arca_audit::entry::Hex;
 use futures_util::future::join_all;
@@ -120,7 +120,6 @@ pub async fn opening(core: &Core, record: &SignedRecord) -> Result<(LogPlace, Op
             public_key: signed.public_key.clone(),
         })
     });
-    let wire = held.record.to_wire();
     let opening = Opening {
         index: place.index,
         session: Hex(record.session),
@@ -140,16 +139,7 @@ pub async fn opening(core: &Core, record: &SignedRecord) -> Result<(LogPlace, Op
                 .try_into()
                 .map_err(|_| Error::Bug("an authorization has 64 bytes"))?),
         },
-        key: KeyRecord {
-            name: wire.name,
-            epoch: wire.epoch,
-            scheme: held.record.scheme_name().to_owned(),
-            public_key: wire.public_key,
-            chain_code: wire.chain_code,
-            threshold: held.record.threshold,
-            parties: wire.parties,
-            allow_raw_digest: wire.allow_raw_digest,
-        },
+        key: held.record.to_certificate(),
         signatures: signatures.collect::<Result<_, Error>>()?,
     };
     Ok((*place, opening))

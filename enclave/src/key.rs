@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arca_audit::entry::KeyCreated;
+use arca_audit::{certificate, entry::KeyCreated};
 use arca_policy::{KeyFacts, PublicKey, Scheme};
 use arca_proto::v1::{self as wire, key::State};
 use arca_threshold::{
@@ -232,6 +232,21 @@ impl KeyRecord {
             Scheme::Ed25519 => "ed25519",
             Scheme::EcdsaSecp256k1 => "ecdsa-secp256k1",
             Scheme::EcdsaP256 => "ecdsa-p256",
+        }
+    }
+
+    /// All that is public about it, as certificates show it.
+    pub fn to_certificate(&self) -> certificate::KeyRecord {
+        let wire = self.to_wire();
+        certificate::KeyRecord {
+            name: wire.name,
+            epoch: wire.epoch,
+            scheme: self.scheme_name().to_owned(),
+            public_key: wire.public_key,
+            chain_code: wire.chain_code,
+            threshold: self.threshold,
+            parties: wire.parties,
+            allow_raw_digest: wire.allow_raw_digest,
         }
     }
 

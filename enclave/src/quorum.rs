@@ -279,6 +279,7 @@ impl Part<'_> {
             request: Hex(self.admitted.commitment),
             key: record.name.clone(),
             epoch: record.epoch,
+            key_record: Hex(record.to_certificate().digest()),
             coordinator: self.coordinator.to_owned(),
             signers: self.signers.to_vec(),
             seen: Vec::new(),

@@ -479,7 +479,10 @@ fn announces<'a>(
     if intent.session != certificate.session {
         return differs("session");
     }
-    if intent.key != certificate.key.name || intent.epoch != certificate.key.epoch {
+    if intent.key != certificate.key.name
+        || intent.epoch != certificate.key.epoch
+        || intent.key_record.0 != certificate.key.digest()
+    {
         return differs("key");
     }
     let signers: BTreeSet<&str> = intent.signers.iter().map(String::as_str).collect();

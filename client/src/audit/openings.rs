@@ -76,6 +76,7 @@ fn open(
     }
     if intent.key != opening.key.name
         || intent.epoch != opening.key.epoch
+        || intent.key_record.0 != opening.key.digest()
         || !shared.keys.is(&opening.key)
     {
         return Err("its key is not the one that the logs tell of".to_owned());

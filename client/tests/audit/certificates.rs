@@ -191,3 +191,19 @@ fn other_trust_refuses_at_the_manifest() {
     );
     assert_eq!(failed(&report), "manifest");
 }
+
+/// An honest request under another key, with a good signature by that one.
+#[test]
+fn another_key_with_a_signature_of_its_own_is_not_the_one_that_the_logs_name() {
+    use ed25519_dalek::Signer as _;
+    let sample = Sample::new().unwrap();
+    let honest = Certificate::decode(&sample.certificate(3).unwrap()).unwrap();
+    let forger = SigningKey::from_bytes(&[9; 32]);
+    let mut forged = honest.clone();
+    forged.key.public_key = forger.verifying_key().to_bytes().to_vec();
+    forged.signatures[0].signature = Hex(forger.sign(&honest.request.payload.0).to_bytes());
+    assert_eq!(failed(&judge(&sample, &forged)), "entry_cto");
+    let mut fewer = honest.clone();
+    fewer.key.threshold = 1;
+    assert_eq!(failed(&judge(&sample, &fewer)), "entry_cto");
+}

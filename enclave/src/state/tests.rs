@@ -51,6 +51,7 @@ fn intent() -> Event {
         request: Hex([2; 32]),
         key: "keys/00".into(),
         epoch: 1,
+        key_record: Hex([3; 32]),
         coordinator: "ceo".into(),
         signers: vec!["ceo".into()],
         seen: vec![],

@@ -277,6 +277,7 @@ impl<'a, 's> Run<'a, 's> {
                 request: Hex(commitment),
                 key: KEY.to_owned(),
                 epoch: 1,
+                key_record: Hex(sample.key().digest()),
                 coordinator: coordinator.clone(),
                 signers: names.to_vec(),
                 seen: seen.collect(),
