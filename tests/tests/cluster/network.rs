@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -28,7 +28,7 @@ struct Meddler {
     address: SocketAddr,
     position: Arc<AtomicI64>,
     /// Bytes carried so far, in both directions.
-    carried: [Arc<AtomicI64>; 2],
+    carried: [Arc<Mutex<Vec<u8>>>; 2],
 }
 
 impl Meddler {
@@ -59,12 +59,31 @@ impl Meddler {
     fn flip(&self, position: i64) {
         self.position.store(position, Ordering::SeqCst);
         for carried in &self.carried {
-            carried.store(0, Ordering::SeqCst);
+            carried.lock().unwrap().clear();
         }
     }
 
     fn carried(&self) -> [i64; 2] {
-        [0, 1].map(|direction: usize| self.carried[direction].load(Ordering::SeqCst))
+        [0, 1].map(|direction: usize| {
+            i64::try_from(self.carried[direction].lock().unwrap().len()).unwrap()
+        })
+    }
+
+    /// Whether the byte that was altered is one that nobody reads: the version in the header of a record that is not
+    /// encrypted (RFC 8446, section 5.1: it "MUST be ignored for all purposes").
+    fn altered_what_is_ignored(&self) -> bool {
+        let position = self.position.load(Ordering::SeqCst);
+        let stream = self.carried[usize::from(position < 0)].lock().unwrap();
+        let altered = usize::try_from(position.unsigned_abs()).unwrap() - 1;
+        let mut record = 0;
+        while let Some(&[kind, _, _, high, low]) = stream.get(record..record + 5) {
+            let is_plain = matches!(kind, 20 | 22);
+            if is_plain && (altered == record + 1 || altered == record + 2) {
+                return true;
+            }
+            record += 5 + usize::from(u16::from_be_bytes([high, low]));
+        }
+        false
     }
 }
 
@@ -73,7 +92,7 @@ async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     position: i64,
-    count: Arc<AtomicI64>,
+    carried: Arc<Mutex<Vec<u8>>>,
 ) {
     let (mut buffer, mut seen) = (vec![0; 1 << 14], 0i64);
     while let Ok(length) = from.read(&mut buffer).await {
@@ -84,7 +103,7 @@ async fn carry(
             *byte ^= 0x10;
         }
         seen += i64::try_from(length).unwrap();
-        count.fetch_add(i64::try_from(length).unwrap(), Ordering::SeqCst);
+        carried.lock().unwrap().extend_from_slice(chunk);
         if length == 0 || to.write_all(chunk).await.is_err() {
             break;
         }
@@ -125,7 +144,7 @@ async fn every_byte_altered_between_client_and_enclave_is_a_refused_connection()
         meddler.flip(position);
         let outcome = observe().await;
         assert!(
-            outcome.is_err(),
+            outcome.is_err() || meddler.altered_what_is_ignored(),
             "byte {position} was altered and {outcome:?}"
         );
     }
