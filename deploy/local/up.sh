@@ -62,7 +62,7 @@ enroll() {
     # shellcheck disable=SC2046
     patiently "$bin/arca" party enroll draft manifest.json --cluster sim-local --simulated-root root/root.der \
         --measurements measurements.json $(all_parties) "${administrators[@]}" --quorum 2 \
-        --principal "treasury=$treasury:operator,initiator"
+        --principal "treasury=$treasury:operator,initiator,auditor"
     "$bin/arca" party enroll sign manifest.json --key alice.pem alice.signature.json
     "$bin/arca" party enroll sign manifest.json --key bob.pem bob.signature.json
     "$bin/arca" party enroll assemble manifest.json manifest.signed.json alice.signature.json bob.signature.json
