@@ -104,7 +104,7 @@ struct Inner {
     log: Arc<Log>,
     /// What nobody waits for: goes with the next transaction.
     notes: Mutex<Notes>,
-    noted: Notify,
+    noted: Arc<Notify>,
     writers: Stripes,
     outside: tokio::sync::Mutex<HashMap<String, Option<Version>>>,
 }
@@ -144,13 +144,17 @@ impl SealedState {
             anchor_blob: Mutex::new(None),
             log,
             notes: Mutex::default(),
-            noted: Notify::new(),
+            noted: Arc::default(),
             writers: Stripes::default(),
             outside: tokio::sync::Mutex::default(),
         });
         let (submissions, queue) = mpsc::channel(QUEUE);
         tokio::spawn(Arc::clone(&inner).commit_all(queue));
-        tokio::spawn(keep_noted(Arc::downgrade(&inner), submissions.downgrade()));
+        tokio::spawn(keep_noted(
+            Arc::downgrade(&inner),
+            submissions.downgrade(),
+            Arc::clone(&inner.noted),
+        ));
         Self { inner, submissions }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use arca_audit::entry::{self, Entry, Event, Hex, Seen};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{Footing, Inner, LogPlace, Owner, Sealed, restless};
 use crate::{
@@ -371,35 +371,34 @@ impl Submission {
     }
 }
 
-/// Makes a transaction for what is noted, when none takes it along.
-pub(super) async fn keep_noted(inner: Weak<Inner>, submissions: mpsc::WeakSender<Submission>) {
-    loop {
-        let Some(inner) = inner.upgrade() else {
-            return;
-        };
-        let owner = {
-            let notes = inner.notes();
-            notes.events.front().map(|(owner, _)| owner.clone())
-        };
-        let owner = owner.filter(|_| inner.lease.check().is_ok());
-        let Some(owner) = owner else {
+/// Makes a transaction for what is noted, when none takes it along. Keeps nothing alive while it waits.
+pub(super) async fn keep_noted(
+    inner: Weak<Inner>,
+    submissions: mpsc::WeakSender<Submission>,
+    noted: Arc<Notify>,
+) {
+    // Whose the first of what is noted is, once it may be stored.
+    let first = |inner: &Inner| {
+        let notes = inner.notes();
+        let owner = notes.events.front().map(|(owner, _)| owner.clone());
+        owner.filter(|_| inner.lease.check().is_ok())
+    };
+    while let Some(state) = inner.upgrade() {
+        let waits = first(&state).is_some();
+        drop(state);
+        if !waits {
             // Something is noted, or the lease was taken up, or nobody is there any more.
-            let _ = tokio::time::timeout(LATER * 10, inner.noted.notified()).await;
-            if submissions.upgrade().is_none() {
-                return;
-            }
-            continue;
-        };
-        tokio::time::sleep(LATER).await;
-        if inner.notes().events.is_empty() {
+            let _ = tokio::time::timeout(LATER * 10, noted.notified()).await;
             continue;
         }
-        drop(inner);
-        let Some(submissions) = submissions.upgrade() else {
-            return;
+        tokio::time::sleep(LATER).await;
+        let owner = inner.upgrade().and_then(|state| first(&state));
+        let (Some(owner), Some(submissions)) = (owner, submissions.upgrade()) else {
+            continue;
         };
         if let Err(error) = submit(&submissions, owner, Kind::Ordinary, vec![], vec![]).await {
             tracing::warn!(%error, "entries of the audit log wait to be stored");
+            drop(submissions);
             tokio::time::sleep(LATER * 10).await;
         }
     }
