@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arca_audit::certificate::{
-    Base64, Certificate, Opening, Party, Request, Signature, SignedManifest, VERSION,
+    Base64, Certificate, Opening, Party, Request, Signature, SignedManifest, VERSION, file_name,
 };
 use arca_audit::entry::Hex;
 use futures_util::future::join_all;
@@ -91,7 +91,11 @@ async fn manifest(core: &Core, parties: &[Party]) -> Result<SignedManifest, Erro
         message: format!("the host does not return {path}; restore the host's archive"),
     };
     let file = core.state.storage().log_file(&path).await?;
-    serde_json::from_slice(&file.ok_or_else(damaged)?).map_err(|_| damaged())
+    let file = file.ok_or_else(damaged)?;
+    if file_name(&file) != entry.manifest.to_string() {
+        return Err(damaged());
+    }
+    serde_json::from_slice(&file).map_err(|_| damaged())
 }
 
 /// What the commitment of a signed request stands for, and where its intent stands in this party's logs.

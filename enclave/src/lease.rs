@@ -147,9 +147,17 @@ pub async fn keep_sealed(core: Arc<Core>) {
         let Ok(membership) = core.membership() else {
             continue;
         };
-        if core.lease.has_unsealed()
-            && let Err(error) = core.state.store_remembered(&membership.owner).await
-        {
+        // A checkpoint is cosigned once an anchor holds it. That makes no entry in the log, so nothing to cosign in turn.
+        let unanchored = core.lease.standing() == Standing::Held
+            && core.log.has_unanchored(&core.lease.remembered());
+        let stored = if unanchored {
+            core.state.anchor_remembered(&membership.owner).await
+        } else if core.lease.has_unsealed() {
+            core.state.store_remembered(&membership.owner).await
+        } else {
+            continue;
+        };
+        if let Err(error) = stored {
             tracing::warn!(%error, "what is remembered of the peers could not be sealed yet");
         }
     }

@@ -241,8 +241,9 @@ struct Inner {
     told: BTreeMap<u64, SignedNote>,
     cosignatures: BTreeMap<u64, BTreeMap<String, NoteSignature>>,
     peers: BTreeMap<String, PeerLog>,
-    /// What this party has sealed of its peers' logs.
-    sealed: BTreeMap<String, SeenLog>,
+    /// What this party's newest anchor holds of its peers' logs: what it may cosign. A host that takes the state back
+    /// behind that is found out, so no peer is given another history later.
+    anchored: BTreeMap<String, SeenLog>,
 }
 
 /// The keys of a peer that is connected.
@@ -347,15 +348,18 @@ impl Log {
         }
     }
 
-    /// What is sealed now of the peers' logs.
-    pub fn sealed(&self, remembered: &BTreeMap<String, Remembered>) {
+    /// The newest anchor holds this of the peers' logs.
+    pub fn anchored(&self, remembered: &BTreeMap<String, Remembered>) {
         let mut inner = self.lock();
         let mut news = false;
         for (peer, known) in remembered {
-            if let Some(seen) = &known.log
-                && inner.sealed.get(peer) != Some(seen)
-            {
-                inner.sealed.insert(peer.clone(), seen.clone());
+            let Some(seen) = &known.log else {
+                continue;
+            };
+            let place = |seen: &SeenLog| (seen.point.log, seen.point.size);
+            let before = inner.anchored.get(peer).map(place);
+            if before < Some(place(seen)) {
+                inner.anchored.insert(peer.clone(), seen.clone());
                 news = true;
             }
         }
@@ -363,6 +367,14 @@ impl Log {
         if news {
             self.news.notify_one();
         }
+    }
+
+    /// Whether something is remembered of a peer's log that no anchor holds, and that waits to be cosigned.
+    pub fn has_unanchored(&self, remembered: &BTreeMap<String, Remembered>) -> bool {
+        let inner = self.lock();
+        remembered.iter().any(|(peer, known)| {
+            known.log.is_some() && inner.anchored.get(peer) != known.log.as_ref()
+        })
     }
 
     /// A peer is connected, with these keys. What it remembers of this party's log says how far it was told.
@@ -539,7 +551,7 @@ impl Log {
     /// This party's cosignature of what it has sealed of a peer's log, if the peer does not have it.
     pub fn cosignature(&self, peer: &str, now: UnixMillis) -> Option<wire::LogCosignature> {
         let mut inner = self.lock();
-        let point = inner.sealed.get(peer)?.point;
+        let point = inner.anchored.get(peer)?.point;
         let known = inner.peers.get_mut(peer)?;
         if known.number != point.log || known.given == Some((point.log, point.size)) {
             return None;
@@ -565,7 +577,7 @@ impl Log {
     pub fn awaiting_cosignature(&self) -> Vec<String> {
         let inner = self.lock();
         let waits = |peer: &&String| {
-            let (Some(seen), Some(known)) = (inner.sealed.get(*peer), inner.peers.get(*peer))
+            let (Some(seen), Some(known)) = (inner.anchored.get(*peer), inner.peers.get(*peer))
             else {
                 return false;
             };

@@ -173,7 +173,7 @@ impl SealedState {
                 .ok_or_else(|| malformed(ANCHOR_OBJECT))?;
             start = content.anchor;
             log = content.log;
-            inner.log.sealed(&content.remembered);
+            inner.log.anchored(&content.remembered);
             *inner.index() = Index::new(content.root);
             *inner.anchor_blob() = Some(sealing::digest(&blob));
             inner.lease.set_start(start, content.remembered);
@@ -298,6 +298,16 @@ impl SealedState {
         self.inner.noted.notify_one();
     }
 
+    /// Makes another anchor, with what is remembered of the peers, and changes nothing else.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn anchor_remembered(&self, owner: &Owner) -> Result<(), Error> {
+        let kind = Kind::Ordinary;
+        submit(&self.submissions, owner.clone(), kind, vec![], vec![]).await?;
+        Ok(())
+    }
+
     /// Stores a file that entries name by its digest, with the next transaction.
     pub fn keep_file(&self, digest: &[u8], content: Vec<u8>) {
         let name = format!("log/files/{}", hex::encode(digest));
@@ -373,9 +383,8 @@ impl SealedState {
         let remembered = self.inner.lease.seal_remembered();
         let content = AnchorContent::encode_remembered(&remembered);
         let stored = self.write_outside(owner, PEERS_OBJECT, &content).await;
-        match &stored {
-            Ok(()) => self.inner.log.sealed(&remembered),
-            Err(_) => self.inner.lease.not_sealed(),
+        if stored.is_err() {
+            self.inner.lease.not_sealed();
         }
         stored
     }

@@ -359,7 +359,7 @@ impl Inner {
         }
         self.index().apply(prepared.update);
         self.log.adopt(prepared.entered.draft);
-        self.log.sealed(&prepared.remembered);
+        self.log.anchored(&prepared.remembered);
         *self.anchor_blob() = Some(prepared.blob);
         self.anchor.send_replace(prepared.anchor);
     }

@@ -438,6 +438,45 @@ async fn what_was_noted_stands_in_the_log_once_whatever_became_of_its_transactio
 }
 
 #[tokio::test]
+async fn a_peers_checkpoint_is_cosigned_once_an_anchor_holds_it_and_never_an_older_one_after_it() {
+    let f = fixture().await;
+    let other = log::LogKeys::derive(&[6; 32]).unwrap();
+    let claim = arca_proto::v1::Claim {
+        log: 1,
+        log_key: other.log_key().to_vec(),
+        witness_key: other.witness_key().to_vec(),
+        ..Default::default()
+    };
+    f.log.meet("cto", &claim).unwrap();
+    let start = Anchor::default();
+    f.lease.judge("cto", &[2; 16], start, start).unwrap();
+    let seen = |size| log::SeenLog {
+        point: entry::LogPoint {
+            log: 1,
+            size,
+            root: Hex([9; 32]),
+        },
+        note: b"a checkpoint".to_vec(),
+    };
+    let now = || f.platform.now();
+    assert!(f.lease.saw_log("cto", &[2; 16], None, seen(9)));
+    // What stands beside the anchor can be taken back by the host.
+    f.state.store_remembered(&f.owner).await.unwrap();
+    assert!(f.log.has_unanchored(&f.lease.remembered()));
+    assert_eq!(f.log.cosignature("cto", now()), None);
+    let before = f.lease.remembered();
+    f.state.anchor_remembered(&f.owner).await.unwrap();
+    assert!(!f.log.has_unanchored(&f.lease.remembered()));
+    assert_eq!(f.log.cosignature("cto", now()).unwrap().size, 9);
+    assert_eq!(f.log.cosignature("cto", now()), None);
+    assert!(f.lease.saw_log("cto", &[2; 16], Some(&seen(9)), seen(12)));
+    f.state.record(&f.owner, intent()).await.unwrap();
+    assert_eq!(f.log.cosignature("cto", now()).unwrap().size, 12);
+    f.log.anchored(&before);
+    assert_eq!(f.log.cosignature("cto", now()), None);
+}
+
+#[tokio::test]
 async fn an_intent_says_what_is_sealed_of_the_peers_logs() {
     let f = fixture().await;
     let start = Anchor::default();
