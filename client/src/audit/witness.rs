@@ -30,6 +30,8 @@ use crate::error::{Error, Result};
 const CONNECTIONS: usize = 256;
 /// How long a client may take to send a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Contradicting checkpoints of one log that are kept.
 const CONFLICTS: usize = 16;
 /// Held by the one process that writes.
@@ -181,7 +183,7 @@ impl Witness {
     /// Serves until `stop` is done, and then finishes what is under way.
     ///
     /// # Errors
-    /// [`Error::Config`] when the listener fails.
+    /// [`Error::Bug`] only.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
         let witness = Arc::new(self);
         let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -191,16 +193,21 @@ impl Witness {
         loop {
             let accepted = async {
                 let permit = room.clone().acquire_owned().await.map_err(Error::bug)?;
-                let (stream, _) = listener
-                    .accept()
-                    .await
-                    .map_err(|cause| Error::config("listener", cause, "start the witness again"))?;
-                Ok::<_, Error>((permit, stream))
+                Ok::<_, Error>((permit, listener.accept().await))
             };
-            let (permit, stream) = tokio::select! {
+            let (permit, accepted) = tokio::select! {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = accepted => accepted?,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                // A connection that broke off, or no more descriptors: the next one may be better.
+                Err(cause) => {
+                    tracing::warn!(%cause, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
             };
             let (witness, mut stopped) = (witness.clone(), stopped.clone());
             connections.spawn(async move {

@@ -57,6 +57,13 @@ impl Running {
         database.parent().unwrap().join("log").join(party)
     }
 
+    /// A copy of that folder, beside it.
+    fn keep_archive(&self, party: &str) -> (PathBuf, PathBuf) {
+        let (archive, kept) = (self.archive(party), self.file("archive-before"));
+        copy(&archive, &kept);
+        (archive, kept)
+    }
+
     async fn connected(&self) {
         self.cluster.wait_connected(&PARTIES).await.unwrap();
     }
@@ -192,9 +199,7 @@ async fn a_host_that_cuts_swaps_replays_or_changes_what_it_keeps_of_the_log_is_f
     running.archived("ceo").await;
     // Stopped in good order, so that everything is in files.
     running.cluster.party_mut("ceo").unwrap().stop().await;
-    let archive = running.archive("ceo");
-    let kept = running.file("archive-before");
-    copy(&archive, &kept);
+    let (_, kept) = running.keep_archive("ceo");
     running.cluster.start_party("ceo").await.unwrap();
     running.connected().await;
     let ceo = running.client("ceo").await;
@@ -346,9 +351,7 @@ async fn two_auditors_who_are_shown_two_histories_cannot_both_find_them_good() {
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
     signed(&ceo, &key, "one").await;
     running.keep_disk("ceo", "before").await;
-    let archive = running.archive("ceo");
-    let kept = running.file("archive-before");
-    copy(&archive, &kept);
+    let (archive, kept) = running.keep_archive("ceo");
     running.cluster.start_party("ceo").await.unwrap();
     running.connected().await;
     let ceo = running.client("ceo").await;
@@ -382,9 +385,7 @@ async fn a_party_that_lost_its_state_begins_another_log_and_the_auditor_is_told_
     let key = new_key(&ceo, Scheme::Bip340, "k").await;
     running.archived("ceo").await;
     running.keep_disk("ceo", "before").await;
-    let archive = running.archive("ceo");
-    let kept = running.file("archive-before");
-    copy(&archive, &kept);
+    let (archive, kept) = running.keep_archive("ceo");
     running.cluster.start_party("ceo").await.unwrap();
     running.connected().await;
     let ceo = running.client("ceo").await;
