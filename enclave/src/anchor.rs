@@ -7,6 +7,9 @@
 //! count[2] then for each peer: length[1] name boot_id[16] grants[8] sequence[8] head[32] fenced[1] boot_id[16]...
 //!     has_log[1] then if it is 1: log[8] size[8] root[32] length[2] note
 //! ```
+//!
+//! Before it the length[4] of all that, behind it zeros up to a multiple of [`STEP`] bytes: the log's edge and what is
+//! remembered grow and shrink by some bytes all the time, and on a full disk no change may fail for those.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +25,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// What is sealed has a multiple of so many bytes.
+const STEP: usize = 4096;
 
 /// The plaintext of the object "anchor".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +54,13 @@ impl AnchorContent {
         for hash in tree.edge() {
             out.extend_from_slice(hash);
         }
-        out.extend(Self::encode_remembered(&self.remembered));
-        out
+        put_remembered(&mut out, &self.remembered);
+        padded(&out)
     }
 
     /// What [`encode`](Self::encode) wrote; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes;
+        let mut rest = unpadded(bytes)?;
         let [VERSION] = take(&mut rest)? else {
             return None;
         };
@@ -71,72 +76,97 @@ impl AnchorContent {
             anchor,
             root: (has_root != 0).then_some(root),
             log: (number, Tree::from_edge(size, edge).ok()?),
-            remembered: Self::decode_remembered(rest)?,
+            remembered: take_remembered(rest)?,
         })
     }
 
     /// What is remembered of the peers, alone: the plaintext of the object "peers".
     pub fn encode_remembered(remembered: &BTreeMap<String, Remembered>) -> Vec<u8> {
-        let count = u16::try_from(remembered.len()).unwrap_or(u16::MAX);
-        let mut out = count.to_be_bytes().to_vec();
-        for (name, peer) in remembered.iter().take(usize::from(count)) {
-            // Names of parties are 32 bytes at most, and 16 instances are remembered.
-            out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(&peer.boot_id);
-            out.extend_from_slice(&peer.grants.to_be_bytes());
-            put_anchor(&mut out, &peer.anchor);
-            out.push(u8::try_from(peer.fenced.len()).unwrap_or(u8::MAX));
-            for boot_id in &peer.fenced {
-                out.extend_from_slice(boot_id);
-            }
-            out.push(u8::from(peer.log.is_some()));
-            if let Some(seen) = &peer.log {
-                out.extend_from_slice(&seen.point.log.to_be_bytes());
-                out.extend_from_slice(&seen.point.size.to_be_bytes());
-                out.extend_from_slice(&seen.point.root.0);
-                // A checkpoint with one signature has some 300 bytes.
-                let length = u16::try_from(seen.note.len()).unwrap_or(u16::MAX);
-                out.extend_from_slice(&length.to_be_bytes());
-                out.extend_from_slice(&seen.note);
-            }
-        }
-        out
+        let mut out = Vec::new();
+        put_remembered(&mut out, remembered);
+        padded(&out)
     }
 
     /// The inverse of [`encode_remembered`](Self::encode_remembered).
     pub fn decode_remembered(bytes: &[u8]) -> Option<BTreeMap<String, Remembered>> {
-        let mut rest = bytes;
-        let count = u16::from_be_bytes(take(&mut rest)?);
-        let mut remembered = BTreeMap::new();
-        for _ in 0..count {
-            let [length] = take(&mut rest)?;
-            let (name, after) = rest.split_at_checked(usize::from(length))?;
-            rest = after;
-            let name = String::from_utf8(name.to_vec()).ok()?;
-            let boot_id = take(&mut rest)?;
-            let grants = u64::from_be_bytes(take(&mut rest)?);
-            let anchor = take_anchor(&mut rest)?;
-            let [fenced] = take(&mut rest)?;
-            let fenced = (0..fenced)
-                .map(|_| take(&mut rest))
-                .collect::<Option<Vec<_>>>()?;
-            let [has_log] = take(&mut rest)?;
-            let log = match has_log {
-                0 => None,
-                _ => Some(take_seen(&mut rest)?),
-            };
-            let peer = Remembered {
-                boot_id,
-                grants,
-                anchor,
-                fenced,
-                log,
-            };
-            remembered.insert(name, peer);
-        }
-        rest.is_empty().then_some(remembered)
+        take_remembered(unpadded(bytes)?)
     }
+}
+
+fn put_remembered(out: &mut Vec<u8>, remembered: &BTreeMap<String, Remembered>) {
+    let count = u16::try_from(remembered.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&count.to_be_bytes());
+    for (name, peer) in remembered.iter().take(usize::from(count)) {
+        // Names of parties are 32 bytes at most, and 16 instances are remembered.
+        out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&peer.boot_id);
+        out.extend_from_slice(&peer.grants.to_be_bytes());
+        put_anchor(out, &peer.anchor);
+        out.push(u8::try_from(peer.fenced.len()).unwrap_or(u8::MAX));
+        for boot_id in &peer.fenced {
+            out.extend_from_slice(boot_id);
+        }
+        out.push(u8::from(peer.log.is_some()));
+        if let Some(seen) = &peer.log {
+            out.extend_from_slice(&seen.point.log.to_be_bytes());
+            out.extend_from_slice(&seen.point.size.to_be_bytes());
+            out.extend_from_slice(&seen.point.root.0);
+            // A checkpoint with one signature has some 300 bytes.
+            let length = u16::try_from(seen.note.len()).unwrap_or(u16::MAX);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&seen.note);
+        }
+    }
+}
+
+fn take_remembered(mut rest: &[u8]) -> Option<BTreeMap<String, Remembered>> {
+    let count = u16::from_be_bytes(take(&mut rest)?);
+    let mut remembered = BTreeMap::new();
+    for _ in 0..count {
+        let [length] = take(&mut rest)?;
+        let (name, after) = rest.split_at_checked(usize::from(length))?;
+        rest = after;
+        let name = String::from_utf8(name.to_vec()).ok()?;
+        let boot_id = take(&mut rest)?;
+        let grants = u64::from_be_bytes(take(&mut rest)?);
+        let anchor = take_anchor(&mut rest)?;
+        let [fenced] = take(&mut rest)?;
+        let fenced = (0..fenced)
+            .map(|_| take(&mut rest))
+            .collect::<Option<Vec<_>>>()?;
+        let [has_log] = take(&mut rest)?;
+        let log = match has_log {
+            0 => None,
+            _ => Some(take_seen(&mut rest)?),
+        };
+        let peer = Remembered {
+            boot_id,
+            grants,
+            anchor,
+            fenced,
+            log,
+        };
+        remembered.insert(name, peer);
+    }
+    rest.is_empty().then_some(remembered)
+}
+
+fn padded(content: &[u8]) -> Vec<u8> {
+    // Far below: 32 parties are remembered with some 700 bytes each.
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    let mut out = length.to_be_bytes().to_vec();
+    out.extend_from_slice(content);
+    out.resize(out.len().next_multiple_of(STEP), 0);
+    out
+}
+
+fn unpadded(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes;
+    let length = usize::try_from(u32::from_be_bytes(take(&mut rest)?)).ok()?;
+    let (content, zeros) = rest.split_at_checked(length)?;
+    let whole = (4 + length).next_multiple_of(STEP) == bytes.len();
+    (whole && zeros.iter().all(|byte| *byte == 0)).then_some(content)
 }
 
 fn put_anchor(out: &mut Vec<u8>, anchor: &Anchor) {
@@ -206,10 +236,27 @@ mod tests {
             .into(),
         };
         let bytes = content.encode();
-        assert_eq!(AnchorContent::decode(&bytes), Some(content));
+        assert_eq!(AnchorContent::decode(&bytes), Some(content.clone()));
         for length in 0..bytes.len() {
             assert_eq!(AnchorContent::decode(&bytes[..length]), None);
         }
-        assert_eq!(AnchorContent::decode(&[&bytes[..], &[0]].concat()), None);
+        for more in [&[0][..], &[0; STEP]] {
+            assert_eq!(AnchorContent::decode(&[&bytes[..], more].concat()), None);
+        }
+        let mut padding = bytes.clone();
+        *padding.last_mut().unwrap() = 1;
+        assert_eq!(AnchorContent::decode(&padding), None);
+        let peers = AnchorContent::encode_remembered(&content.remembered);
+        assert_eq!(
+            AnchorContent::decode_remembered(&peers),
+            Some(content.remembered.clone())
+        );
+        assert_eq!(AnchorContent::decode_remembered(&bytes), None);
+        // A log that grows makes it no larger.
+        let grown = AnchorContent {
+            log: (1, (0..63).map(|leaf| [leaf; 32]).collect()),
+            ..content
+        };
+        assert_eq!(grown.encode().len(), bytes.len());
     }
 }
